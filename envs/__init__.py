@@ -1,0 +1,19 @@
+"""MuJoCo manipulation tasks as plain Gymnasium environments.
+
+`import envs` registers the tasks and chooses the rendering backend; MuJoCo itself is imported when
+the first environment is made.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from envs.backend import choose_backend
+
+choose_backend()
+
+gymnasium.register(
+    id="worldmodel/PickCan-v0",
+    entry_point="envs.pick_can:PickCan",
+    max_episode_steps=100,
+)

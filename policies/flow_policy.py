@@ -1,0 +1,108 @@
+"""The world model as a policy: plan a chunk of actions from the current observation, play, replan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from worldmodel.spec import check_spaces
+
+from policies.chunking import ChunkPlayer
+from worldmodel import checkpoint
+from worldmodel.errors import UserError
+from worldmodel.model import WorldModel, clean_context
+from worldmodel.shipped import find_checkpoint
+
+if TYPE_CHECKING:
+    import gymnasium
+    from worldmodel.spec import DataSpec
+
+#: steps played of each plan, and K, unless the caller says otherwise
+REPLAN, FLOW_STEPS = 4, 4
+
+
+class FlowPolicy:
+    """Acts in N envs at once. Plans are a function of a row's observation, its seed and its draw."""
+
+    def __init__(
+        self, model: WorldModel, replan: int | None = None, flow_steps: int | None = None
+    ) -> None:
+        """``replan`` steps are played of each plan of H; ``flow_steps`` is K, the denoising steps."""
+        self.model = model
+        self.replan = REPLAN if replan is None else replan
+        self.flow_steps = FLOW_STEPS if flow_steps is None else flow_steps
+        chunk = model.config.chunk
+        if not 1 <= self.replan <= chunk:
+            raise UserError(f"replan: got {self.replan}, expected 1 to {chunk}, the plan's length")
+        if self.flow_steps < 1:
+            raise UserError(f"flow_steps: got {self.flow_steps}, expected at least 1")
+        self._player = ChunkPlayer(self._plan, self.replan)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, env: gymnasium.Env | None = None, replan: int | None = None,
+        flow_steps: int | None = None, device: str = "cpu",
+    ) -> FlowPolicy:  # fmt: skip
+        """The policy of a checkpoint folder or of a shipped checkpoint's name.
+
+        With ``env`` its spaces are checked first: UserError names both sides where they differ.
+        """
+        model = checkpoint.load(find_checkpoint(path)).model.to(device)
+        if env is not None:
+            spec = model.spec
+            observation = getattr(env, "single_observation_space", env.observation_space)
+            check_spaces(spec, observation, getattr(env, "single_action_space", env.action_space))
+        return cls(model, replan, flow_steps)
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.model.spec
+
+    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None:
+        """Start new episodes: one seed per row, in the rows that ``mask`` (N,) names (None: all)."""
+        self._player.reset(seeds, mask)
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """Actions float32 (N, A) for observations whose values lead with N."""
+        self._check(obs)
+        return self._player.act(obs)
+
+    def _check(self, obs: dict[str, np.ndarray]) -> None:
+        wanted = {name: (*self.spec.image_size, 3) for name in self.spec.cameras}
+        wanted["proprio"] = (self.spec.P,)
+        for name, shape in wanted.items():
+            if name not in obs or obs[name].shape[1:] != shape:
+                got = obs[name].shape if name in obs else f"only {sorted(obs)}"
+                raise UserError(
+                    f"observation '{name}': expected (N, {', '.join(map(str, shape))}), got {got}; "
+                    "the policy acts in envs like the one it was trained in"
+                )
+        if not np.isfinite(obs["proprio"]).all():
+            raise UserError("observation 'proprio' has NaN or infinite entries; the env is broken")
+
+    @torch.no_grad()
+    def _plan(
+        self, obs: dict[str, np.ndarray], rows: np.ndarray, seeds: np.ndarray, draws: np.ndarray
+    ) -> np.ndarray:
+        """Plans (n, H, A) for n rows; (seed, draw) names the noise, whatever the batch around it."""
+        device = self.model.grid.device
+        H, A = self.model.config.chunk, self.spec.A
+        noise = np.stack([
+            np.random.default_rng([abs(int(seed)), int(draw)]).standard_normal((H, A))
+            for seed, draw in zip(seeds, draws, strict=True)
+        ])  # fmt: skip
+        images = np.stack([obs[name] for name in self.spec.cameras], axis=1)[:, None]
+        context = clean_context(
+            self.model,
+            torch.from_numpy(images).to(device),
+            torch.from_numpy(obs["proprio"].astype(np.float32))[:, None].to(device),
+            torch.zeros(len(rows), 1, A, device=device),
+        )
+        memory = self.model.encode(context, acted=False)
+        plan = self.model.sample_plan(
+            memory, torch.from_numpy(noise).float().to(device), self.flow_steps
+        )
+        return plan.float().cpu().numpy()

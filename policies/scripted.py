@@ -1,0 +1,45 @@
+"""The env's own scripted expert as a policy. It reads the simulator, not the observation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from policies.base import reset_rows
+
+
+class ScriptedPolicy:
+    """Plays ``env.unwrapped.expert(np_random)`` in ``env``, or in each env of a SyncVectorEnv.
+
+    An expert belongs to the episode that runs: reset the env first, then the policy.
+    """
+
+    def __init__(self, env: gymnasium.Env | gymnasium.vector.VectorEnv) -> None:
+        envs = env.envs if isinstance(env, gymnasium.vector.SyncVectorEnv) else [env]
+        self._envs: list[Any] = [one.unwrapped for one in envs]
+        for one in self._envs:
+            if not hasattr(one, "expert"):
+                raise ValueError(
+                    f"{type(one).__name__} has no scripted expert (a method `expert(np_random)`); "
+                    "use policy=random or a checkpoint"
+                )
+        self._experts: list[Any] = []
+
+    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None:
+        """Give the rows named by ``mask`` a new expert, whose style is drawn from their seed."""
+        if len(seeds) != len(self._envs):
+            raise ValueError(f"reset: {len(seeds)} seeds for {len(self._envs)} envs")
+        rows = reset_rows(seeds, mask, len(self._experts) or None)
+        if not self._experts:
+            self._experts = [None] * len(seeds)
+        for row in rows:
+            # The env draws from default_rng(seed): another stream, lest style mirror the scene.
+            np_random = np.random.default_rng([int(seeds[row]), 2])
+            self._experts[row] = self._envs[row].expert(np_random)
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """(N, A) float32, from the envs' state; ``obs`` is not looked at."""
+        return np.stack([expert.act() for expert in self._experts]).astype(np.float32)

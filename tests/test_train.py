@@ -1,0 +1,155 @@
+"""Training on windows of a made-up world: resume is exact, errors stop it in time."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_model import A, C, H, P, SIDE, tiny_spec
+
+from worldmodel import checkpoint
+from worldmodel.errors import RunError, UserError
+from worldmodel.log import read_metrics
+from worldmodel.model import ModelConfig
+from worldmodel.objective import ObjectiveConfig
+from worldmodel.optim import OptimConfig
+from worldmodel.train import TrainConfig, train
+from worldmodel.transformer import TransformerConfig
+
+MODEL = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=H)
+
+
+class FakeWindows:
+    """A dot that moves by the action: 40 windows of T steps."""
+
+    def __init__(self, T: int = 2, poison: bool = False) -> None:
+        self.T, self.poison = T, poison
+
+    def __len__(self) -> int:
+        return 40
+
+    def sample(self, batch: int, rng: np.random.Generator):
+        return self.get(rng.integers(0, len(self), batch))
+
+    def get(self, indices: np.ndarray):
+        B, T = len(indices), self.T
+        rng = np.random.default_rng(indices.tolist())
+        images = np.zeros((B, T + 1, C, SIDE, SIDE, 3), np.uint8)
+        images[..., 4:8, 4:8, 0] = rng.integers(0, 255, (B, T + 1, C, 1, 1))
+        proprio = rng.normal(size=(B, T + 1, P)).astype(np.float32)
+        plan = rng.uniform(-1, 1, (B, T, H, A)).astype(np.float32)
+        if self.poison:
+            plan[:] = np.nan
+        return SimpleNamespace(
+            images=images, proprio=proprio, action=plan[:, :, 0], plan=plan,
+            plan_mask=np.ones((B, T, H), bool), outcome=np.zeros((B, T, 4), np.float32),
+        )  # fmt: skip
+
+
+def run(out, steps: int = 6, stop: int | None = None, resume: bool = False, poison: bool = False):
+    config = TrainConfig(
+        steps=steps, batch=4, segment=2, log_every=2, validate_every=4, validate_windows=8,
+        threads=1, precision="fp32", device="cpu",
+    )  # fmt: skip
+    windows = FakeWindows(poison=poison)
+    if stop is not None:
+        sample, left = windows.sample, [stop]
+
+        def interrupted(batch, rng):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return sample(batch, rng)
+
+        windows.sample = interrupted
+    return train(
+        windows, FakeWindows(), tiny_spec(), MODEL, ObjectiveConfig(), OptimConfig(warmup=2), config,
+        out, resume,
+    )  # fmt: skip
+
+
+def weights(out) -> dict[str, torch.Tensor]:
+    return checkpoint.read_tensors(out / "state.safetensors")[0]
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path) -> None:
+    run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop=3)
+    assert checkpoint.read_tensors(tmp_path / "cut/state.safetensors")[1]["step"] == 3
+    run(tmp_path / "cut", resume=True)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    assert [k for k in whole if not torch.equal(whole[k], cut[k])] == []
+    assert any("exp_avg" in k for k in whole)
+
+
+def test_training_changes_weights_logs_and_leaves_a_checkpoint_that_loads(tmp_path) -> None:
+    result = run(tmp_path)
+    assert result.steps == 6
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    for key in ("loss_plan", "loss_next", "cosine_next", "tokens_per_s", "utilisation", "lr"):
+        assert np.isfinite(rows[0][key]), key
+    assert "val_plan_mae" in rows[1]
+    loaded = checkpoint.load(tmp_path / "checkpoint")
+    assert loaded.model.spec == tiny_spec()
+    assert loaded.about["training"]["step"] == 6
+    teacher = checkpoint.unpack("teacher", weights(tmp_path))
+    assert all(torch.equal(v, teacher[k]) for k, v in loaded.model.state_dict().items())
+    student = checkpoint.unpack("model", weights(tmp_path))
+    assert any(not torch.equal(v, teacher[k]) for k, v in student.items())
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path) -> None:
+    with pytest.raises(RunError, match=r"update 0: not finite.*loss_plan"):
+        run(tmp_path, poison=True)
+    tensors, header = checkpoint.read_tensors(tmp_path / "state.safetensors")
+    assert header["step"] == 0
+    assert all(torch.isfinite(v).all() for v in tensors.values() if v.is_floating_point())
+
+
+def test_a_folder_in_use_and_a_changed_configuration_are_refused(tmp_path) -> None:
+    run(tmp_path)
+    with pytest.raises(UserError, match="resume=true"):
+        run(tmp_path)
+    with pytest.raises(UserError, match=r"train: was .*'steps': 6.* is .*'steps': 8"):
+        run(tmp_path, steps=8, resume=True)
+
+
+def test_broken_checkpoints_are_told_apart(tmp_path) -> None:
+    run(tmp_path)
+    file = tmp_path / "checkpoint/model.safetensors"
+    whole = file.read_bytes()
+    for cut in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match="truncated or corrupt"):
+            checkpoint.load(tmp_path / "checkpoint")
+    tensors = {"a": torch.zeros(1)}
+    checkpoint.write_tensors(file, tensors, {"format": 99})
+    with pytest.raises(UserError, match="format 99, this version reads 1"):
+        checkpoint.load(tmp_path / "checkpoint")
+    from safetensors.torch import save_file
+
+    save_file(tensors, file)
+    with pytest.raises(UserError, match="without a worldmodel header"):
+        checkpoint.load(tmp_path / "checkpoint")
+    with pytest.raises(UserError, match="there is no"):
+        checkpoint.load(tmp_path / "nowhere")
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "x.safetensors"
+    checkpoint.write_tensors(file, {"a": torch.ones(3)}, {"format": 1})
+
+    def full(tensors, path, header):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(RunError, match="No space left"):
+        checkpoint.write_tensors(file, {"a": torch.zeros(3)}, {"format": 1})
+    assert torch.equal(checkpoint.read_tensors(file)[0]["a"], torch.ones(3))
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,124 @@
+"""A line chart as inline SVG, in the page's own colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+Line = tuple[Sequence[float], Sequence[float]]  # x values, y values
+
+WIDTH, HEIGHT = 720, 300
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 44  # margins
+POINTS = 600  # more than the plot has pixels to show
+COLOURS = 8
+
+
+def line_chart(
+    lines: Mapping[str, Line], *, x_label: str = "", y_label: str = "", log_y: bool = False
+) -> str:
+    """SVG of ``lines`` (name -> x, y) with axes and legend, without points that are not finite.
+
+    The page has to define the colours ``--c0`` … ``--c7``, ``--line``, ``--soft``, ``--page``.
+    """
+    drawn = {name: _clean(x, y, log_y) for name, (x, y) in lines.items()}
+    drawn = {name: points for name, points in drawn.items() if points}
+    if not drawn:
+        return "<p>No points to draw.</p>"
+    xs = [x for points in drawn.values() for x, _ in points]
+    ys = [y for points in drawn.values() for _, y in points]
+    x_low, x_high = _span(min(xs), max(xs))
+    y_low, y_high = _span(min(ys), max(ys))
+    if not log_y:  # whole steps, so that the topmost line carries its number
+        step = _ticks(y_low, y_high)
+        step = step[1] - step[0] if len(step) > 1 else 1.0
+        y_low, y_high = math.floor(y_low / step) * step, math.ceil(y_high / step) * step
+
+    def across(x: float) -> float:
+        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+
+    def down(y: float) -> float:
+        return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+
+    height = HEIGHT + (4 + 20 * math.ceil(len(drawn) / 4) if len(drawn) > 1 else 0)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(y_label)}">']
+    for y in _log_ticks(y_low, y_high) if log_y else _ticks(y_low, y_high):
+        text = _number(10**y if log_y else y)
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}" '
+            f'stroke="var(--line)"/><text x="{LEFT - 8}" y="{down(y) + 4:.1f}" '
+            f'text-anchor="end">{text}</text>'
+        )
+    for x in _ticks(x_low, x_high):
+        parts.append(
+            f'<text x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
+            f"{_number(x)}</text>"
+        )
+    parts.append(
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
+        f'{escape(x_label)}</text><text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) '
+        f'rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+    )
+    for i, (name, points) in enumerate(drawn.items()):
+        colour = f"var(--c{i % COLOURS})"
+        path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
+        last_x, last_y = points[-1]
+        last = f"{_number(10**last_y if log_y else last_y)} at {_number(last_x)}"
+        parts.append(
+            f'<g><title>{escape(name)}: {last}</title><polyline points="{path}" fill="none" '
+            f'stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
+            f'<circle cx="{across(last_x):.1f}" cy="{down(last_y):.1f}" r="3" fill="{colour}"/></g>'
+        )
+        if len(drawn) == 1:
+            continue  # the axis says what it is
+        x, y = LEFT + i % 4 * 164, HEIGHT + 20 * (i // 4) + 14
+        parts.append(
+            f'<rect x="{x}" y="{y - 9}" width="14" height="4" rx="2" fill="{colour}"/>'
+            f'<text x="{x + 20}" y="{y - 2}">{escape(name)}</text>'
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def _clean(x: Sequence[float], y: Sequence[float], log_y: bool) -> list[tuple[float, float]]:
+    """Finite points (their logarithm with ``log_y``), thinned to what can be seen by averaging."""
+    points = [
+        (float(a), math.log10(b) if log_y else float(b))
+        for a, b in zip(x, y, strict=True)
+        if math.isfinite(a) and math.isfinite(b) and (b > 0 or not log_y)
+    ]
+    size = math.ceil(len(points) / POINTS)
+    if size <= 1:
+        return points
+    bins = [points[i : i + size] for i in range(0, len(points), size)]
+    return [tuple(sum(v) / len(b) for v in zip(*b, strict=True)) for b in bins]  # type: ignore[misc]
+
+
+def _span(low: float, high: float) -> tuple[float, float]:
+    """A range that is never empty, and starts at 0 when it nearly does."""
+    if high <= low:
+        return low - 0.5, high + 0.5
+    return (0.0, high) if 0 < low < 0.05 * high else (low, high)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About five round values within [low, high]."""
+    raw = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Logarithms of 1, 2, 5, 10, … within [low, high]; of powers of ten when these are many."""
+    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    marks = [k + math.log10(m) for k in decades for m in steps]
+    return [mark for mark in marks if low <= mark <= high]
+
+
+def _number(value: float) -> str:
+    """A tick's number, short: thousands as k, millions as M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.3g}"

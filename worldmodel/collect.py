@@ -1,0 +1,303 @@
+"""Episodes from a policy in an env, in parallel, onto disk as a LeRobotDataset v3.
+
+Episodes are written in shards of a few; a shard's table is renamed into place last, so a shard is
+either there or not. Episode i depends on (seed, i) alone: not on the number of workers, and not on
+where an earlier run of the same command was stopped.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from worldmodel import lerobot
+from worldmodel.episode import Episode
+from worldmodel.errors import RunError, UserError
+from worldmodel.files import write_json
+from worldmodel.runs import usable_cores
+from worldmodel.spec import DataSpec, FeatureStats, spec_of_env
+from worldmodel.trials import end_with_parent
+
+SHARDS = "shards"
+#: attempt j at episode i runs with seed + i + j * RETRY
+RETRY = 1_000_000_000
+ATTEMPTS = 20
+
+
+class Actor(Protocol):
+    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None: ...
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    episodes: int = field(default=500, metadata={"help": "episodes to collect"})
+    seed: int = field(default=1_000_000, metadata={"help": "episode i runs with seed + i"})
+    workers: int = field(default=0, metadata={"help": "processes; 0: one per core"})
+    keep: Literal["success", "all"] = field(
+        default="success", metadata={"help": "success: a failed episode is tried again"}
+    )
+    action_noise: float = field(
+        default=0.3,
+        metadata={"help": "executed = wanted + noise of std U(0, this), drawn per episode"},
+    )
+    burst: float = field(
+        default=0.35, metadata={"help": "chance of an episode with a push of a few steps"}
+    )
+    shard: int = field(default=10, metadata={"help": "episodes per file"})
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.shard < 1 or self.workers < 0 or self.seed < 0:
+            raise ValueError(
+                f"expected episodes and shard >= 1, workers and seed >= 0; got {self.episodes}, "
+                f"{self.shard}, {self.workers}, {self.seed}"
+            )
+        if not (0 <= self.action_noise <= 2 and 0 <= self.burst <= 1):
+            raise ValueError(
+                f"expected action_noise in 0..2 and burst in 0..1, got {self.action_noise}, {self.burst}"
+            )
+
+
+class Disturbance:
+    """What is added to the wanted actions, so that the data contain recoveries [DART, Laskey et al. 2017].
+
+    Correlated noise (AR(1), 0.7) of a level drawn per episode, and sometimes a push of four steps, in
+    which the gripper may also flip. Rotations out of the plane get a third. The last dimension is
+    taken for the gripper; it gets no noise. The *label* stays what the policy wanted.
+    """
+
+    LENGTH = 4
+
+    def __init__(self, A: int, config: CollectConfig, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.level = rng.uniform(0, config.action_noise)
+        self.start = int(rng.integers(3, 30)) if rng.random() < config.burst else None
+        self.push = 0.9 * rng.normal(size=A)
+        self.weight = np.ones(A)
+        if A == 7:
+            self.weight[3:5] = 0.33
+        self.weight[-1] = 0.0
+        self.noise = np.zeros(A)
+
+    def __call__(self, wanted: np.ndarray, step: int) -> np.ndarray:
+        """The action to execute, in [-1, 1]."""
+        self.noise = 0.7 * self.noise + 0.71 * self.rng.normal(size=len(wanted))
+        added = self.level * self.noise
+        executed = wanted.copy()
+        if self.start is not None and self.start <= step < self.start + self.LENGTH:
+            added = added + self.push
+            if self.rng.random() < 0.2:
+                executed[-1] = -executed[-1]
+        return np.clip(executed + self.weight * added, -1.0, 1.0).astype(np.float32)
+
+
+def run_episode(
+    env: Any, policy: Actor, spec: DataSpec, seed: int, config: CollectConfig
+) -> Episode:
+    """One episode; UserError when the env or the policy gives something that is not finite."""
+    obs, info = env.reset(seed=seed)
+    policy.reset([seed])
+    disturb = Disturbance(spec.A, config, np.random.default_rng([seed, 1]))
+    observations, rows, over = [obs], [], False
+    while not over:
+        wanted = np.asarray(policy.act({k: np.asarray(v)[None] for k, v in obs.items()}))[0]
+        wanted = np.clip(wanted, -1.0, 1.0).astype(np.float32)
+        if not np.isfinite(wanted).all():
+            raise UserError(f"the policy's action at step {len(rows)} of seed {seed} is not finite")
+        executed = disturb(wanted, len(rows))
+        obs, reward, terminated, truncated, info = env.step(executed)
+        success = bool(info.get("success", info.get("is_success", False)))
+        rows.append((executed, wanted, reward, terminated, truncated, success))
+        observations.append(obs)
+        over = terminated or truncated
+    executed, wanted, reward, terminated, truncated, success = zip(*rows, strict=True)
+    return Episode(
+        images={c: np.stack([o[c] for o in observations]) for c in spec.cameras},
+        proprio=np.stack([o["proprio"] for o in observations]).astype(np.float32),
+        action=np.stack(executed), label=np.stack(wanted), reward=np.array(reward, np.float32),
+        terminated=np.array(terminated, bool), truncated=np.array(truncated, bool),
+        success=np.array(success, bool), task=spec.tasks[0], seed=seed,
+        outcome=str(info.get("outcome", "success" if success[-1] else "failure")),
+    )  # fmt: skip
+
+
+def collect(
+    make_env: Callable[[], Any], make_policy: Callable[[Any], Actor], config: CollectConfig,
+    out: Path, on_progress: Callable[[int, str], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Collect ``config.episodes`` episodes into ``out`` and return a summary.
+
+    Both factories must be picklable. Run again after a stop, it goes on; UserError if ``out`` holds
+    data of another configuration, RunError if a policy never succeeds or the disk is full.
+    """
+    env = make_env()
+    spec = spec_of_env(env)
+    env.close()
+    identity = {"spec": spec.to_json(), "config": asdict(replace(config, workers=0))}
+    staging = out / SHARDS
+    _claim(out, identity)
+    if (out / lerobot.INFO).exists():
+        if on_progress:
+            on_progress(config.episodes, "already collected")
+        return lerobot.read_json(out / lerobot.SPEC)["summary"]
+    shards = range(-(-config.episodes // config.shard))
+    todo = [k for k in shards if not _shard_file(staging, k).exists()]
+    if on_progress and len(todo) < len(shards):
+        on_progress(sum(_size(config, k) for k in shards if k not in todo), "from before")
+    workers = min(config.workers or usable_cores(), max(1, len(todo)))
+    context = multiprocessing.get_context("spawn")  # fork hangs once the parent has used EGL
+    pool = ProcessPoolExecutor(
+        workers, context, initializer=_start, initargs=(make_env, make_policy, spec, config, out)
+    )
+    try:
+        for future in as_completed([pool.submit(_shard, k) for k in todo]):
+            episodes, attempts = future.result()
+            if on_progress:
+                on_progress(episodes, f"success {episodes / attempts:.3f}")
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process died, which is mostly the lack of memory; finished shards are kept. "
+            "Run the same command again with fewer workers, as in workers=1"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return _finish(out, spec, config, list(shards))
+
+
+# -- in a worker ----------------------------------------------------------------------------------
+
+_worker: tuple[Any, Actor, DataSpec, CollectConfig, Path]
+
+
+def _start(
+    make_env: Callable[[], Any], make_policy: Callable[[Any], Actor], spec: DataSpec,
+    config: CollectConfig, out: Path,
+) -> None:  # fmt: skip
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    env = make_env()
+    _worker = env, make_policy(env), spec, config, out
+
+
+def _shard(number: int) -> tuple[int, int]:
+    """Collect and write one shard; returns episodes kept and episodes tried."""
+    env, policy, spec, config, out = _worker
+    first = number * config.shard
+    episodes, attempts = [], 0
+    for i in range(first, first + _size(config, number)):
+        for j in range(ATTEMPTS):
+            attempts += 1
+            episode = run_episode(env, policy, spec, config.seed + i + j * RETRY, config)
+            if episode.succeeded or config.keep == "all":
+                episodes.append(episode)
+                break
+        else:
+            raise RunError(
+                f"{ATTEMPTS} attempts at episode {i} failed; a policy that fails so often needs "
+                "keep=all"
+            )
+    for camera in spec.cameras:
+        frames = (frame for e in episodes for frame in e.images[camera])
+        lerobot.write_video(out / lerobot.video_path(camera, number), frames, spec.control_frequency)
+    fps, start, rows, tables = spec.control_frequency, 0, [], []
+    for i, episode in enumerate(episodes, start=first):
+        rows.append(lerobot.episode_row(episode, i, number, start, fps))
+        tables.append(lerobot.frame_table(episode, i, fps))
+        start += len(episode) + 1
+    meta = _shard_file(out / SHARDS, number)
+    lerobot.write_table(meta.with_suffix(".frames"), pa.concat_tables(tables))
+    lerobot.write_table(meta, pa.Table.from_pylist([{**r, "attempts": attempts} for r in rows]))
+    return len(episodes), attempts
+
+
+def _size(config: CollectConfig, shard: int) -> int:
+    return min(config.shard, config.episodes - shard * config.shard)
+
+
+def _shard_file(staging: Path, number: int) -> Path:
+    return staging / f"{number:05d}.parquet"
+
+
+# -- the folder -----------------------------------------------------------------------------------
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
+    """Make ``out`` ours, or see that it is; UserError when it holds something else."""
+    file = out / "collect.json"
+    if file.exists():
+        before = lerobot.read_json(file)
+        for part in ("config", "spec"):
+            for key, now in identity[part].items():
+                was = before.get(part, {}).get(key)
+                if was != (list(now) if isinstance(now, tuple) else now):
+                    raise UserError(
+                        f"{out} holds data of another configuration: {key} was {was}, is {now}. "
+                        "Choose another out=…, or delete that folder"
+                    )
+        return
+    if (out / "meta").exists() or (out / "data").exists():
+        raise UserError(f"{out} already holds a dataset; choose another out=…")
+    write_json(file, identity)
+
+
+def _finish(out: Path, spec: DataSpec, config: CollectConfig, shards: list[int]) -> dict[str, Any]:
+    """Write data/ and meta/ from the finished shards; info.json, which makes a dataset, last."""
+    staging = out / SHARDS
+    rows = [r for k in shards for r in lerobot.read_table(_shard_file(staging, k)).to_pylist()]
+    attempts = sum(
+        lerobot.read_table(_shard_file(staging, k))["attempts"][0].as_py() for k in shards
+    )
+    tables = [lerobot.read_table(_shard_file(staging, k).with_suffix(".frames")) for k in shards]
+    frames = pa.concat_tables(tables)
+    frames = frames.append_column("index", pa.array(np.arange(len(frames))))
+    start = 0
+    for row in rows:
+        row |= {"data/chunk_index": 0, "data/file_index": 0, "dataset_from_index": start,
+                "dataset_to_index": start + row["length"], "meta/episodes/chunk_index": 0,
+                "meta/episodes/file_index": 0}  # fmt: skip
+        del row["attempts"]
+        start += row["length"]
+    acting = frames["next.exists"].to_numpy()
+
+    def column(name: str) -> np.ndarray:
+        values = frames[name].combine_chunks()
+        return values.flatten().to_numpy().reshape(len(frames), -1)
+
+    proprio, label = column("observation.state"), column("action")[acting]
+    spec = replace(
+        spec, proprio_stats=FeatureStats.of(proprio), action_stats=FeatureStats.of(label)
+    )
+    keys = [lerobot.video_key(c) for c in spec.cameras]
+    stats = {key: lerobot.pooled(rows, key) for key in keys}
+    stats |= {"observation.state": lerobot.vector_stats(proprio),
+              "action": lerobot.vector_stats(label)}  # fmt: skip
+    lengths = [row["length"] - 1 for row in rows]
+    summary = {
+        "episodes": len(rows), "steps": sum(lengths), "attempts": attempts,
+        "success_rate": sum(r["success"] for r in rows) / attempts,
+        "mean_steps": float(np.mean(lengths)), "longest": max(lengths),
+    }  # fmt: skip
+    lerobot.write_table(
+        out / lerobot.DATA.format(chunk_index=0, file_index=0), frames
+    )
+    lerobot.write_table(out / lerobot.EPISODES, pa.Table.from_pylist(rows))
+    lerobot.write_table(out / lerobot.TASKS, lerobot.tasks_table(spec.tasks))
+    write_json(out / lerobot.STATS, stats)
+    about = {"spec": spec.to_json(), "summary": summary, "collect": asdict(config)}
+    write_json(out / lerobot.SPEC, about)
+    write_json(out / lerobot.INFO, lerobot.info(spec, rows, len(shards) * len(keys)))
+    shutil.rmtree(staging)
+    return summary

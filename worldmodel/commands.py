@@ -1,0 +1,158 @@
+"""The table of commands, in the order in which a newcomer meets them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    summary: str
+    details: str
+    examples: tuple[str, ...]
+    #: the dataclasses that its keys fill, in the order in which the job takes them: "module:Class"
+    #: at the root of the config, "env=module:Class" under ``env``
+    parts: tuple[str, ...]
+    job: str  # "module:function" -> (folder, *parts), or (*parts) when it writes no folder
+    resume: tuple[str, ...] = ()  # what to add when an interrupted run shall go on
+    writes: bool = True  # whether it has a run folder
+    default_out: Callable[[Mapping[str, Any]], Path | None] = lambda parts: None
+    out_help: str = "runs/<command>/<date-time>"
+
+
+def load(name: str) -> Any:
+    """What "module:attribute" names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def dataset_folder(parts: Mapping[str, Any]) -> Path:
+    """data/pick_can for worldmodel/PickCan-v0: where `worldmodel train data=…` looks for it."""
+    name = parts["env"].id.rpartition(":")[2].rpartition("/")[2].partition("-")[0]
+    return Path("data") / re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+ENV, POLICY = "env=worldmodel.config:EnvConfig", "policy=worldmodel.config:PolicyConfig"
+MODEL = "model=worldmodel.model:ModelConfig"
+OBJECTIVE = "objective=worldmodel.objective:ObjectiveConfig"
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        summary="the main job: act in MuJoCo, imagine, write a report with videos",
+        details="Takes the shipped checkpoint, lets it act for some episodes, imagines ahead of "
+        "one of them, and writes report.html.",
+        examples=(
+            "worldmodel demo",
+            "worldmodel demo episodes=50 env.pose=lying",
+            "worldmodel demo policy=runs/train/mine out=runs/demo/mine",
+        ),
+        parts=("worldmodel.demo:DemoConfig", ENV, POLICY),
+        job="worldmodel.jobs:run_demo",
+    ),
+    "collect": Command(
+        summary="demonstrations of a task, with the scripted expert",
+        details="Runs the expert (or any policy) in parallel and writes a LeRobotDataset v3 "
+        "folder. Kill it at any moment: what was finished is kept, the same command goes on.",
+        examples=(
+            "worldmodel collect env=pick_can episodes=500",
+            "worldmodel collect episodes=200 env.pose=lying out=data/lying",
+            "worldmodel collect policy=runs/train/mine keep=all out=data/mine",
+        ),
+        parts=("worldmodel.collect:CollectConfig", ENV, POLICY),
+        job="worldmodel.jobs:run_collect",
+        default_out=dataset_folder,
+        out_help="data/<env>",
+    ),
+    "train": Command(
+        summary="train a world model on a dataset",
+        details="Trains frames and action plans jointly. Writes the checkpoint (averaged weights), "
+        "a resumable state, metrics.jsonl, metrics.csv and report.html.",
+        examples=(
+            "worldmodel train data=data/pick_can model=tiny objective=self_flow",
+            "worldmodel train data=data/pick_can steps=2000 optim.lr=3e-4 out=runs/train/mine",
+            "worldmodel train data=data/pick_can out=runs/train/mine resume=true",
+        ),
+        parts=(
+            "worldmodel.jobs:TrainOptions",
+            "worldmodel.train:TrainConfig",
+            MODEL,
+            OBJECTIVE,
+            "optim=worldmodel.optim:OptimConfig",
+        ),
+        job="worldmodel.jobs:run_train",
+        resume=("resume=true",),
+    ),
+    "eval": Command(
+        summary="how often a policy succeeds, with interval, videos and a report",
+        details="Runs whole episodes in parallel, episode i from seed + i, so that the result does "
+        "not depend on the number of processes. The same command with the same out= goes on where "
+        "it stopped. Writes result.json, report.html, episodes.jsonl and videos.",
+        examples=(
+            "worldmodel eval policy=scripted episodes=50",
+            "worldmodel eval policy=pick_can_tiny env=pick_can episodes=500",
+            "worldmodel eval policy=runs/train/mine env.pose=lying seed=20000 out=runs/eval/lying",
+        ),
+        parts=("worldmodel.evaluate:EvalConfig", ENV, POLICY),
+        job="worldmodel.jobs:run_eval",
+    ),
+    "rollout": Command(
+        summary="imagined beside real: the same actions in the model and in the simulator",
+        details="A policy acts in the simulator; from the first observation of each episode the "
+        "model imagines what the same actions lead to. Writes videos and the error over the "
+        "horizon.",
+        examples=(
+            "worldmodel rollout checkpoint=pick_can_tiny",
+            "worldmodel rollout checkpoint=runs/train/mine steps=1000 episodes=1 flow_steps=4",
+        ),
+        parts=(
+            "worldmodel.jobs:RolloutOptions",
+            "worldmodel.imagine:ImagineConfig",
+            "worldmodel.rollout:RolloutConfig",
+            ENV,
+            POLICY,
+        ),
+        job="worldmodel.jobs:run_rollout",
+    ),
+    "bench env": Command(
+        summary="env steps per second, beside robosuite's when it is installed",
+        details="Physics, control and every camera in one process, with random actions.",
+        examples=("worldmodel bench env", "worldmodel bench env env.image_size=128 steps=200"),
+        parts=("worldmodel.bench:BenchEnvConfig", ENV),
+        job="worldmodel.jobs:run_bench_env",
+    ),
+    "bench train": Command(
+        summary="training throughput, as a share of this machine's own matmul rate",
+        details="Whole updates on random data of the env's shapes; the matmul rate is measured "
+        "before and after, with the same number format and threads.",
+        examples=(
+            "worldmodel bench train model=tiny",
+            "worldmodel bench train model=small batch=16 compile=true",
+        ),
+        parts=("worldmodel.bench:BenchTrainConfig", ENV, MODEL, OBJECTIVE),
+        job="worldmodel.jobs:run_bench_train",
+    ),
+    "bench policy": Command(
+        summary="latency of a plan",
+        details="The time from an observation to a fresh plan's first action, for one env.",
+        examples=(
+            "worldmodel bench policy",
+            "worldmodel bench policy policy=runs/train/mine policy.flow_steps=8 threads=2",
+        ),
+        parts=("worldmodel.bench:BenchPolicyConfig", ENV, POLICY),
+        job="worldmodel.jobs:run_bench_policy",
+    ),
+    "doctor": Command(
+        summary="what this machine can do, what is missing, and the command that mends it",
+        details="Looks at Python, torch, processor, GPU, rendering, video and disk. Exit code 1 "
+        "when something that is needed is missing.",
+        examples=("worldmodel doctor",),
+        parts=("worldmodel.jobs:DoctorConfig", ENV),
+        job="worldmodel.jobs:run_doctor",
+        writes=False,
+    ),
+}

@@ -1,0 +1,245 @@
+"""From words on the command line to frozen dataclasses, and from those to envs and policies.
+
+Hydra composes the yaml files in ``configs/`` and reads the overrides; ``worldmodel.build`` then
+makes the frozen dataclasses and says what is wrong in the user's words. Yaml names the pieces, a
+dataclass says what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from worldmodel.build import did_you_mean
+from worldmodel.errors import RunError, UserError
+from worldmodel.shipped import find_checkpoint
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from policies.base import Policy
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+# -- composing ------------------------------------------------------------------------------------
+
+
+def groups_of(command: str, extra_folder: Path | None = None) -> dict[str, list[str]]:
+    """The config groups (folders of yaml files) that a command uses, and the choices in each."""
+    used = (CONFIGS / f"{command}.yaml").read_text(encoding="utf-8")
+    found: dict[str, set[str]] = {}
+    for folder in (CONFIGS, *([extra_folder] if extra_folder else [])):
+        for file in folder.glob("*/*.yaml"):
+            if f"- {file.parent.name}:" in used:
+                found.setdefault(file.parent.name, set()).add(file.stem)
+    return {name: sorted(choices) for name, choices in sorted(found.items())}
+
+
+def compose(
+    command: str, overrides: Sequence[str], extra_folder: Path | None = None
+) -> dict[str, Any]:
+    """The plain values of ``configs/<command>.yaml`` with ``overrides``, as Hydra composes them."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if extra_folder is not None and not extra_folder.is_dir():
+        raise UserError(f"--config-dir: there is no folder '{extra_folder}'")
+    known = groups_of(command, extra_folder)
+    words = [word for text in overrides for word in _override(text, known, command)]
+    if extra_folder is not None:
+        words.append(f"hydra.searchpath=[file://{extra_folder.resolve()}]")
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = hydra_compose(command, overrides=words)
+        values = OmegaConf.to_container(config, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(str(error)) from error
+    return typing.cast("dict[str, Any]", values)
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as yaml."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
+
+
+def _override(text: str, known: Mapping[str, list[str]], command: str) -> list[str]:
+    """One override as Hydra shall read it (a checkpoint becomes two).
+
+    Every key is let through (``++``): which ones exist is for ``build`` to say, in clearer words.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if text.startswith("~"):
+        return [text]  # Hydra's way to leave something out
+    key = text.split("=", 1)[0].lstrip("+")
+    if "=" not in text or not key:
+        raise UserError(f"could not read '{text}': expected key=value, for example seed=1")
+    value = text.split("=", 1)[1]
+    if key in known:
+        if key == "policy" and value not in known[key]:
+            words = [choice for choice in known[key] if choice != "checkpoint"]
+            path = str(find_checkpoint(value, words)).replace("'", "\\'")
+            return ["policy=checkpoint", f"++policy.path='{path}'"]
+        if value not in known[key]:
+            other = "\n  any other Gymnasium env is env.id=…" if key == "env" else ""
+            raise UserError(
+                f"{key}: unknown choice '{value}'{did_you_mean(value, known[key])}\n"
+                f"  known: {', '.join(known[key])}{other}"
+            )
+        return [f"{key}={value}"]
+    try:
+        parsed = OverridesParser.create().parse_override(text.lstrip("+"))
+    except HydraException as error:
+        raise UserError(
+            f"could not read '{text}': a value with special characters needs quotes within quotes, "
+            f"""as in '{key}="{value}"'"""
+        ) from error
+    if parsed.is_sweep_override():
+        raise UserError(
+            f"'{text}' names several values; write a list as {key}=[…], or run the command once "
+            "for each"
+        )
+    return [f"++{text.lstrip('+')}"]
+
+
+# -- env and policy -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which Gymnasium env, and how it is made."""
+
+    id: str = field(
+        default="worldmodel/PickCan-v0",
+        metadata={"help": "Gymnasium id; 'module:Name-v0' imports the module that registers it"},
+    )
+    render_mode: str | None = field(
+        default=None, metadata={"help": "rgb_array: videos show env.render(), not the cameras"}
+    )
+    options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"rest": True, "help": "what the env takes, as env.pose=lying env.image_size=96"},
+    )
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Who acts."""
+
+    name: Literal["random", "scripted", "checkpoint"] = field(
+        default="scripted", metadata={"help": "or, short: policy=<checkpoint folder or name>"}
+    )
+    path: str = field(default="", metadata={"help": "checkpoint folder, with name=checkpoint"})
+    replan: int | None = field(
+        default=None, metadata={"help": "steps played of each plan (none: as in the checkpoint)"}
+    )
+    flow_steps: int | None = field(
+        default=None, metadata={"help": "K, denoising steps a plan (none: as in the checkpoint)"}
+    )
+    device: str = field(default="cpu", metadata={"help": "where a checkpoint runs: cpu, cuda"})
+
+    def __post_init__(self) -> None:
+        if (self.name == "checkpoint") != bool(self.path):
+            raise ValueError("name=checkpoint and path=… go together: write policy=<path>")
+
+
+def make_env(config: EnvConfig) -> gymnasium.Env:
+    """The env that ``config`` names; UserError for an unknown id or option."""
+    try:
+        import envs  # noqa: F401  (registers the tasks, chooses the rendering backend)
+    except RuntimeError as error:
+        raise RunError(str(error)) from error
+    import gymnasium
+
+    module, _, name = config.id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        options = dict(config.options)
+        if config.render_mode is not None:
+            options["render_mode"] = config.render_mode
+        _check_options(name, options)
+        return gymnasium.make(name, **options)
+    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        ours = [known for known in gymnasium.registry if known.startswith("worldmodel/")]
+        raise UserError(
+            f"env.id: there is no env '{config.id}'{did_you_mean(name, ours)}\n"
+            f"  known: {', '.join(ours)} and whatever else Gymnasium knows ({error})"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"env '{config.id}' refuses its options: {error}") from error
+    except RuntimeError as error:  # no rendering backend: the env says what to install
+        raise RunError(str(error)) from error
+
+
+def _check_options(env_id: str, options: Mapping[str, object]) -> None:
+    """UserError with a did-you-mean for an option that the env's constructor does not take."""
+    import gymnasium
+    from gymnasium.envs.registration import load_env_creator
+
+    entry = gymnasium.spec(env_id).entry_point
+    if isinstance(entry, str):
+        entry = load_env_creator(entry)
+    if entry is None:
+        return
+    parameters = inspect.signature(entry).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in options:
+        if name not in parameters:
+            known = [p for p in parameters if p not in ("self", "render_mode")]
+            raise UserError(
+                f"unknown key 'env.{name}'{did_you_mean(name, known)}\n"
+                f"  {env_id} takes: {', '.join(known)}"
+            )
+
+
+def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
+    """The policy that ``config`` names, for acting in ``env``; UserError when they don't fit."""
+    import policies
+
+    try:
+        match config.name:
+            case "random":
+                return policies.RandomPolicy(env)
+            case "scripted":
+                return policies.ScriptedPolicy(env)
+            case "checkpoint":
+                return policies.load(
+                    config.path,
+                    env,
+                    replan=config.replan,
+                    flow_steps=config.flow_steps,
+                    device=config.device,
+                )
+    except ValueError as error:
+        raise UserError(f"policy '{config.path or config.name}': {error}") from error
+
+
+def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
+    """What names an evaluation: two with the same identity may be merged."""
+    about = {
+        "env": env.id,
+        "env_options": {**env.options, "render_mode": env.render_mode},
+        "policy": policy.path or policy.name,
+    }
+    if policy.name == "checkpoint":
+        about |= {"replan": policy.replan, "flow_steps": policy.flow_steps}
+        digest = hashlib.sha256()
+        for file in sorted(find_checkpoint(policy.path).rglob("*.safetensors")):
+            digest.update(file.read_bytes())
+        about["weights_sha256"] = digest.hexdigest()
+    return about

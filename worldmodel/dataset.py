@@ -1,0 +1,301 @@
+"""A dataset folder, decoded once into memory-mapped arrays, and random windows of it.
+
+    |<------ episode 0 ------>|<--- episode 1 --->|        frames of all episodes, one after another
+    o_0 o_1 o_2 …         o_T |o_0 …              |
+        [n  n+1 … n+T]                                     a window: T steps, T + 1 observations
+
+No window crosses an episode. Memory does not grow with the dataset: pages of the arrays come and go
+with the operating system's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from worldmodel import lerobot
+from worldmodel.errors import RunError, UserError
+from worldmodel.files import write_json
+from worldmodel.spec import DataSpec
+
+CACHE, FINGERPRINT = "cache", "fingerprint.json"
+DISCOUNT = 0.98  # of the value that the outcome leaf learns
+#: arrays of the cache, an entry per frame
+STREAMS = ("images", "proprio", "action", "label", "outcome")
+
+
+class Batch(NamedTuple):
+    """B windows of T steps; o_n and a_n stand at the same n."""
+
+    images: np.ndarray  # uint8 (B, T+1, C, h, w, 3), cameras in the spec's order
+    proprio: np.ndarray  # float32 (B, T+1, P)
+    action: np.ndarray  # float32 (B, T, A) executed
+    plan: np.ndarray  # float32 (B, T, H, A) demonstrated actions n … n+H-1
+    plan_mask: np.ndarray  # bool (B, T, H) False past the episode's end, where the last repeats
+    outcome: np.ndarray  # float32 (B, T, 4) success, reward, terminated on arriving at o_n; value
+
+
+class EpisodeInfo(NamedTuple):
+    index: int
+    length: int  # env steps T
+    start: int  # its first frame in the arrays
+    success: bool
+    seed: int
+    outcome: str
+
+
+class Dataset:
+    """A finished dataset folder, as `worldmodel collect` writes it."""
+
+    def __init__(
+        self, path: str | Path, on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Open ``path``; the first time its videos are decoded (``on_progress(done, total)`` frames).
+
+        Raises UserError when files are missing, truncated, corrupt or don't fit each other.
+        """
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise UserError(
+                f"there is no dataset folder '{path}'; make one with `worldmodel collect`"
+            )
+        if not (self.path / lerobot.INFO).exists() and (self.path / "collect.json").exists():
+            raise UserError(
+                f"{path} is not finished: run the same `worldmodel collect` command again"
+            )
+        self.info = lerobot.read_json(self.path / lerobot.INFO)
+        if self.info.get("codebase_version") != lerobot.VERSION:
+            raise UserError(
+                f"{path} is a LeRobotDataset {self.info.get('codebase_version')}, expected "
+                f"{lerobot.VERSION}; convert it with lerobot's own converter"
+            )
+        about = lerobot.read_json(self.path / lerobot.SPEC)
+        if "spec" not in about:
+            raise UserError(f"{self.path / lerobot.SPEC} has no 'spec': the file was edited")
+        self.spec = DataSpec.from_json(about["spec"])
+        self.episodes = _episodes(self.path)
+        self._arrays = self._open_cache(on_progress)
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def split(self, holdout: int) -> tuple[list[int], list[int]]:
+        """Indices of training and of held-out episodes: the last ``holdout`` are held out."""
+        n = len(self.episodes)
+        if not 0 < holdout < n:
+            raise UserError(
+                f"holdout: got {holdout} of {n} episodes, expected at least 1 and fewer than all"
+            )
+        return list(range(n - holdout)), list(range(n - holdout, n))
+
+    def windows(self, length: int, chunk: int, episodes: Sequence[int]) -> Windows:
+        """All windows of ``length`` steps with plans of ``chunk`` actions in these episodes."""
+        return Windows(self._arrays, [self.episodes[i] for i in episodes], length, chunk)
+
+    def stream(self, name: str) -> np.ndarray:
+        """One of STREAMS, memory-mapped, an entry per frame."""
+        return self._arrays[name]
+
+    # -- cache --------------------------------------------------------------------------------
+
+    def _open_cache(self, on_progress: Callable[[int, int], None] | None) -> dict[str, np.ndarray]:
+        cache, mark = self.path / CACHE, _fingerprint(self.path)
+        file = cache / FINGERPRINT
+        if not file.exists() or lerobot.read_json(file) != mark:
+            self._build_cache(mark, on_progress)
+        try:
+            return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in STREAMS}
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{cache} is damaged ({error}); delete that folder, it is made anew"
+            ) from error
+
+    def _build_cache(
+        self, mark: dict, on_progress: Callable[[int, int], None] | None
+    ) -> None:
+        """Decode into a folder of its own, then rename it into place."""
+        temporary = self.path / f".{CACHE}-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            table = _frames(self.path, self.info)
+            total = sum(e.length + 1 for e in self.episodes)
+            if len(table) != total:
+                raise UserError(
+                    f"{self.path}: the data have {len(table)} frames, the episodes {total}; "
+                    "files of two datasets are mixed"
+                )
+            for name, values in _tables(table, self.episodes, self.spec).items():
+                np.save(temporary / f"{name}.npy", values)
+            shape = (total, len(self.spec.cameras), *self.spec.image_size, 3)
+            images = np.lib.format.open_memmap(
+                temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape
+            )
+            self._decode(images, on_progress)
+            images.flush()
+            write_json(temporary / FINGERPRINT, mark)
+            shutil.rmtree(self.path / CACHE, ignore_errors=True)
+            temporary.rename(self.path / CACHE)
+        except OSError as error:
+            raise RunError(
+                f"could not write the cache {self.path / CACHE}: {error}; free some space"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _decode(
+        self, images: np.ndarray, on_progress: Callable[[int, int], None] | None
+    ) -> None:
+        rows = lerobot.read_table(self.path / lerobot.EPISODES).to_pylist()
+        fps, done, total = self.info["fps"], 0, images.shape[0] * images.shape[1]
+        for c, camera in enumerate(self.spec.cameras):
+            key = lerobot.video_key(camera)
+            files: dict[str, list[tuple[EpisodeInfo, int]]] = {}
+            for episode, row in zip(self.episodes, rows, strict=True):
+                name = self.info["video_path"].format(
+                    video_key=key, chunk_index=row[f"videos/{key}/chunk_index"],
+                    file_index=row[f"videos/{key}/file_index"],
+                )  # fmt: skip
+                first = round(row[f"videos/{key}/from_timestamp"] * fps)
+                files.setdefault(name, []).append((episode, first))
+            for name, parts in files.items():
+                place = {  # frame of the video -> frame of the dataset
+                    first + i: e.start + i for e, first in parts for i in range(e.length + 1)
+                }
+                found = 0
+                for i, frame in enumerate(lerobot.read_video(self.path / name)):
+                    if i in place:
+                        if frame.shape != images.shape[2:]:
+                            raise UserError(
+                                f"{self.path / name}: frames are {frame.shape}, the spec says "
+                                f"{images.shape[2:]}; collect the dataset again"
+                            )
+                        images[place[i], c] = frame
+                        found += 1
+                if found != len(place):
+                    raise UserError(
+                        f"{self.path / name} has {found} of the {len(place)} frames that its "
+                        "episodes need: it is truncated; collect or copy it again"
+                    )
+                done += found
+                if on_progress:
+                    on_progress(done, total)
+
+
+class Windows:
+    """Windows of T steps that lie within one episode each."""
+
+    def __init__(
+        self, arrays: dict[str, np.ndarray], episodes: Sequence[EpisodeInfo], length: int, chunk: int
+    ) -> None:
+        self._arrays, self.length, self.chunk = arrays, length, chunk
+        long_enough = [e for e in episodes if e.length >= length]
+        if not long_enough:
+            longest = max((e.length for e in episodes), default=0)
+            raise UserError(
+                f"no episode has {length} steps (the longest has {longest}); "
+                "use a smaller train.segment, or collect longer episodes"
+            )
+        self._first = np.array([e.start for e in long_enough])
+        self._steps = np.array([e.length for e in long_enough])
+        self._ends = np.cumsum(self._steps - length + 1)  # windows up to and with each episode
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def sample(self, batch: int, rng: np.random.Generator) -> Batch:
+        """``batch`` windows, each start equally likely."""
+        return self.get(rng.integers(0, len(self), batch))
+
+    def get(self, indices: np.ndarray) -> Batch:
+        """The windows of these numbers (0 to len - 1)."""
+        T, H, arrays = self.length, self.chunk, self._arrays
+        episode = np.searchsorted(self._ends, indices, side="right")
+        offset = indices - np.where(episode > 0, self._ends[episode - 1], 0)
+        start = self._first[episode] + offset
+        frames = start[:, None] + np.arange(T + 1)  # (B, T+1)
+        last = (self._first + self._steps)[episode] - 1  # the frame of the last action
+        ahead = frames[:, :-1, None] + np.arange(H)  # (B, T, H)
+        plan_mask = ahead <= last[:, None, None]
+        ahead = np.minimum(ahead, last[:, None, None])
+        return Batch(
+            arrays["images"][frames], arrays["proprio"][frames], arrays["action"][frames[:, :-1]],
+            arrays["label"][ahead], plan_mask, arrays["outcome"][frames[:, :-1]],
+        )  # fmt: skip
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def _fingerprint(path: Path) -> dict:
+    """Names, sizes and times of the files that the cache is made from."""
+    files = sorted(p for part in ("data", "videos", "meta") for p in (path / part).rglob("*.*"))
+    stats = {str(p.relative_to(path)): [p.stat().st_size, p.stat().st_mtime_ns] for p in files}
+    return {"files": stats, "streams": list(STREAMS), "discount": DISCOUNT}
+
+
+def _episodes(path: Path) -> list[EpisodeInfo]:
+    table = lerobot.read_table(path / lerobot.EPISODES)
+    needed = ("episode_index", "length", "dataset_from_index", "success", "seed", "outcome")
+    missing = [name for name in needed if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"{path / lerobot.EPISODES} has no columns {missing}: it was not written by "
+            "`worldmodel collect`"
+        )
+    rows = table.select(needed).to_pylist()
+    return [
+        EpisodeInfo(r["episode_index"], r["length"] - 1, r["dataset_from_index"], r["success"],
+                    r["seed"], r["outcome"])
+        for r in rows
+    ]  # fmt: skip
+
+
+def _frames(path: Path, info: dict) -> pa.Table:
+    files = sorted((path / "data").rglob("*.parquet"))
+    if not files:
+        raise UserError(f"{path / 'data'} has no parquet file; copy the dataset again")
+    return pa.concat_tables([lerobot.read_table(f) for f in files])
+
+
+def _tables(
+    table: pa.Table, episodes: list[EpisodeInfo], spec: DataSpec
+) -> dict[str, np.ndarray]:
+    """The streams of numbers, float32 per frame; UserError where columns are missing or too narrow."""
+    widths = {"observation.state": spec.P, "action": spec.A, "action.executed": spec.A}
+    flags = ("next.reward", "next.terminated", "next.success")
+    missing = [name for name in (*widths, *flags) if name not in table.column_names]
+    if missing:
+        raise UserError(f"the data have no columns {missing}; expected those of `worldmodel collect`")
+    columns = {}
+    for name, width in widths.items():
+        flat = table[name].combine_chunks().flatten().to_numpy()
+        if len(flat) != len(table) * width:
+            raise UserError(
+                f"column '{name}' has {len(flat) / len(table):g} numbers a row, the spec {width}"
+            )
+        columns[name] = flat.reshape(-1, width).astype(np.float32)
+        if not np.isfinite(columns[name]).all():
+            row = int(np.flatnonzero(~np.isfinite(columns[name]).all(axis=1))[0])
+            raise UserError(f"column '{name}' is not finite in row {row}; see `worldmodel data check`")
+    reward, terminated, success = (table[n].to_numpy().astype(np.float32) for n in flags)
+    outcome = np.zeros((len(table), 4), np.float32)
+    for e in episodes:
+        steps, value = slice(e.start, e.start + e.length), 0.0
+        arrived = slice(e.start + 1, e.start + e.length + 1)
+        for k, row in enumerate((success, reward, terminated)):
+            outcome[arrived, k] = row[steps]
+        for n in range(e.start + e.length - 1, e.start - 1, -1):
+            value = reward[n] + DISCOUNT * value
+            outcome[n, 3] = value
+    return {
+        "proprio": columns["observation.state"], "action": columns["action.executed"],
+        "label": columns["action"], "outcome": outcome,
+    }  # fmt: skip
+

@@ -1,0 +1,231 @@
+"""What the commands do once their words are dataclasses: (folder, *dataclasses) -> None."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
+from worldmodel.errors import RunError, UserError
+from worldmodel.files import write_json
+from worldmodel.log import progress
+from worldmodel.shipped import find_checkpoint
+
+if TYPE_CHECKING:
+    from worldmodel.bench import BenchEnvConfig, BenchPolicyConfig, BenchTrainConfig
+    from worldmodel.collect import CollectConfig
+    from worldmodel.demo import DemoConfig
+    from worldmodel.evaluate import EvalConfig
+    from worldmodel.imagine import ImagineConfig
+    from worldmodel.model import ModelConfig, WorldModel
+    from worldmodel.objective import ObjectiveConfig
+    from worldmodel.optim import OptimConfig
+    from worldmodel.rollout import RolloutConfig
+    from worldmodel.spec import DataSpec
+    from worldmodel.train import TrainConfig
+
+
+def run_demo(folder: Path, config: DemoConfig, env: EnvConfig, policy: PolicyConfig) -> None:
+    from worldmodel.demo import demo
+
+    model = _model(policy)
+    with progress("demo", total=config.episodes + config.imagine) as bar:
+        s = demo(
+            partial(make_env, env), partial(make_policy, policy), model, config, folder,
+            identity(env, policy), bar.advance,
+        )  # fmt: skip
+    low, high = s["wilson95"]
+    print(f"success {s['successes']} of {s['episodes']}, 95 % interval [{low:.2f}, {high:.2f}]")
+    _done(folder)
+
+
+def run_collect(folder: Path, config: CollectConfig, env: EnvConfig, policy: PolicyConfig) -> None:
+    from worldmodel.collect import collect
+
+    with progress("collect", total=config.episodes, unit="episodes") as bar:
+        summary = collect(
+            partial(make_env, env), partial(make_policy, policy), config, folder, bar.advance
+        )
+    write_json(folder / "result.json", {**identity(env, policy), **summary})
+    print(f"dataset: {folder}")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    data: Path = field(metadata={"help": "dataset folder, as `worldmodel collect` writes it"})
+    holdout: int = field(default=20, metadata={"help": "episodes kept for validation"})
+    resume: bool = field(default=False, metadata={"help": "go on from the state in out=…"})
+
+
+def run_train(
+    folder: Path, options: TrainOptions, config: TrainConfig, model: ModelConfig,
+    objective: ObjectiveConfig, optim: OptimConfig,
+) -> None:  # fmt: skip
+    from worldmodel import checkpoint
+    from worldmodel.dataset import Dataset
+    from worldmodel.train import train
+    from worldmodel.train_report import write_report
+
+    dataset = Dataset(options.data)
+    training, held_out = dataset.split(options.holdout)
+    windows = dataset.windows(config.segment, model.chunk, training)
+    validation = dataset.windows(config.segment, model.chunk, held_out)
+    about = {
+        "data": str(options.data),
+        "episodes": len(training),
+        **json.loads((folder / "run.json").read_text(encoding="utf-8")),
+    }
+    result = train(
+        windows, validation, dataset.spec, model, objective, optim, config, folder,
+        options.resume, about,
+    )  # fmt: skip
+    summary = {"steps": result.steps, "hours": result.hours, **result.metrics}
+    write_json(folder / "result.json", summary)
+    trained = checkpoint.load(folder / "checkpoint").model
+    title = f"{model.name}, {objective.name}, on {options.data}"
+    write_report(folder, trained, validation, title)
+    print(f"{result.steps} updates in {result.hours:.2f} h; policy=… is {folder / 'checkpoint'}")
+    _done(folder)
+
+
+def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyConfig) -> None:
+    from worldmodel.evaluate import evaluate
+    from worldmodel.evaluate_report import write_report
+
+    with progress("eval", total=config.episodes, unit="episodes") as bar:
+        result = evaluate(
+            partial(make_env, env), partial(make_policy, policy), config, folder,
+            about=identity(env, policy), on_progress=bar.advance,
+        )  # fmt: skip
+    write_report(result, folder)
+    low, high = result.summary["wilson95"]
+    n = result.summary["episodes"]
+    print(f"success {result.success_rate:.3f} [{low:.3f}, {high:.3f}] of {n} episodes")
+    _done(folder)
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    checkpoint: str = field(
+        default="pick_can_tiny", metadata={"help": "folder, or name of a shipped checkpoint"}
+    )
+
+
+def run_rollout(
+    folder: Path, options: RolloutOptions, config: ImagineConfig, sampler: RolloutConfig,
+    env: EnvConfig, policy: PolicyConfig,
+) -> None:  # fmt: skip
+    from worldmodel import checkpoint
+    from worldmodel.imagine import imagine
+
+    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    about = {**identity(env, policy), "checkpoint": options.checkpoint}
+    with progress("rollout", total=config.episodes + config.steps) as bar:
+        s = imagine(
+            partial(make_env, env), partial(make_policy, policy), model, config, sampler, folder,
+            about, bar.advance,
+        )  # fmt: skip
+    print(f"PSNR {s['mean_psnr']:.1f} dB; first frame repeated {s['mean_still_psnr']:.1f} dB")
+    _done(folder)
+
+
+def run_bench_env(folder: Path, config: BenchEnvConfig, env: EnvConfig) -> None:
+    from worldmodel.bench import bench_env
+
+    with progress("bench env", total=config.steps, unit="steps") as bar:
+        result = bench_env(partial(make_env, env), config, bar.advance)
+    _write_table("Speed of the env", {"env": env.id, **result}, folder)
+
+
+def run_bench_train(
+    folder: Path, config: BenchTrainConfig, env: EnvConfig, model: ModelConfig,
+    objective: ObjectiveConfig,
+) -> None:  # fmt: skip
+    from worldmodel.bench import bench_train
+
+    spec = _untrained_spec(env)
+    with progress("bench train", total=config.steps + 2, unit="updates") as bar:
+        result = bench_train(spec, model, objective, config, bar.advance)
+    _write_table("Speed of training", result, folder)
+
+
+def run_bench_policy(
+    folder: Path, config: BenchPolicyConfig, env: EnvConfig, policy: PolicyConfig
+) -> None:
+    from worldmodel.bench import bench_policy
+
+    made = make_env(env)
+    try:
+        actor = make_policy(policy, made)
+        observation, _ = made.reset(seed=0)
+        with progress("bench policy", total=config.plans + 5, unit="plans") as bar:
+            result = bench_policy(actor, observation, config, bar.advance)
+    finally:
+        made.close()
+    _write_table("Latency of a plan", {**identity(env, policy), **result}, folder)
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    folder: Path = field(default=Path(), metadata={"help": "where data would be written"})
+
+
+def run_doctor(config: DoctorConfig, env: EnvConfig) -> None:
+    from worldmodel.doctor import examine, report
+
+    findings = list(examine(env.id, config.folder))
+    print(report(findings))
+    missing = [f.what for f in findings if f.level == "missing"]
+    if missing:
+        raise RunError(f"missing: {', '.join(missing)}")
+
+
+def _model(policy: PolicyConfig) -> WorldModel:
+    """The model behind a checkpoint policy."""
+    from worldmodel import checkpoint
+
+    if policy.name != "checkpoint":
+        raise UserError(
+            f"policy={policy.name} has no model to imagine with; give policy=<checkpoint>"
+        )
+    return checkpoint.load(find_checkpoint(policy.path)).model
+
+
+def _untrained_spec(env: EnvConfig) -> DataSpec:
+    """The env's DataSpec with unit statistics: there is no dataset to take them from."""
+    from worldmodel.spec import FeatureStats, spec_of_env
+
+    made = make_env(env)
+    spec = spec_of_env(made)
+    made.close()
+
+    def unit(n: int) -> FeatureStats:
+        zero, one = (0.0,) * n, (1.0,) * n
+        return FeatureStats(zero, one, (-1.0,) * n, one, (-1.0,) * n, one, 1)
+
+    return dataclasses.replace(spec, proprio_stats=unit(spec.P), action_stats=unit(spec.A))
+
+
+def _write_table(title: str, values: Mapping[str, Any], folder: Path) -> None:
+    """result.json, a page and the terminal get the same figures."""
+    from worldmodel.report import Report
+    from worldmodel.runs import hardware
+
+    result = {**values, "hardware": hardware()}
+    write_json(folder / "result.json", result)
+    rows = [
+        [key, f"{value:.4g}" if isinstance(value, float) else value]
+        for key, value in [*values.items(), *result["hardware"].items()]
+    ]
+    width = max(len(str(key)) for key, _ in rows)
+    print("\n".join(f"{key!s:<{width}}  {value}" for key, value in rows))
+    Report(title).table(["what", "figure"], rows).write(folder / "report.html")
+
+
+def _done(folder: Path) -> None:
+    print(f"report: {folder / 'report.html'}")

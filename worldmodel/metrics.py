@@ -1,0 +1,60 @@
+"""Pure functions from arrays to figures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a success rate; the default ``z`` makes it 95 %."""
+    if not 0 <= successes <= episodes or episodes < 1:
+        raise ValueError(f"expected 0 <= successes <= episodes >= 1, got {successes}, {episodes}")
+    n, p = episodes, successes / episodes
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio [dB] of uint8 images (…, h, w, c): an array of shape (…)."""
+    _check_same(image, reference)
+    error = np.square(image.astype(np.float64) - reference).mean(axis=(-3, -2, -1))
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(255.0**2 / error)
+
+
+def ssim(image: np.ndarray, reference: np.ndarray, sigma: float = 1.5) -> np.ndarray:
+    """Structural similarity of uint8 images (…, h, w, c): an array of shape (…).
+
+    Gaussian window of 11 pixels, inner part only, mean over channels [Wang et al. 2004].
+    """
+    _check_same(image, reference)
+    if min(image.shape[-3:-1]) < 11:
+        raise ValueError(f"ssim needs images of at least 11x11 pixels, got {image.shape}")
+    x, y = image.astype(np.float64), reference.astype(np.float64)
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets**2) / (2 * sigma**2))
+    window /= window.sum()
+
+    def blur(a: np.ndarray) -> np.ndarray:  # (…, h, w, c) -> (…, h-10, w-10, c)
+        h, w = a.shape[-3] - 10, a.shape[-2] - 10
+        rows = np.sum([k * a[..., i : i + h, :, :] for i, k in enumerate(window)], axis=0)
+        return np.sum([k * rows[..., i : i + w, :] for i, k in enumerate(window)], axis=0)
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (var_x + var_y + c2)
+    return (luminance * structure).mean(axis=(-3, -2, -1))
+
+
+def _check_same(image: np.ndarray, reference: np.ndarray) -> None:
+    if image.shape != reference.shape or image.dtype != np.uint8 or reference.dtype != np.uint8:
+        raise ValueError(
+            "expected two uint8 images of one shape, got "
+            f"{image.dtype} {image.shape} and {reference.dtype} {reference.shape}"
+        )

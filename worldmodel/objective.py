@@ -1,0 +1,205 @@
+"""The Self-Flow objective over one batch of segments [arXiv 2603.06507; design of the leaves: model.py].
+
+    L = L_gen + gamma L_rep
+    L_gen  velocity error of every leaf, a mean per modality, then weighted
+    L_rep  1 - cos(head(student features at 0.3 depth), teacher features at 0.7 depth), over channels
+
+The student sees each leaf at two flow times spread over its tokens; the EMA teacher sees the same
+tokens, from the same noise, at the cleaner of the two, against a clean context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldmodel.flow import DualTime, TimeDistribution, dual_time, interpolate, velocity_loss
+from worldmodel.masks import window_start
+from worldmodel.model import Context, Leaves, WorldModel
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    name: Literal["flow", "dts", "self_flow"] = field(
+        default="self_flow",
+        metadata={"help": "flow: one time per leaf; dts: two; self_flow: two and the teacher"},
+    )
+    gamma: float = field(default=0.8, metadata={"help": "weight of the representation loss"})
+    next_ratio: float = field(
+        default=0.5, metadata={"help": "share of the steps whose next frame is denoised"}
+    )
+    plans: int = field(default=2, metadata={"help": "independent noisy plans per step"})
+    mask_next: float = field(
+        default=0.1, metadata={"help": "R_M, share of a frame's tokens at the second time"}
+    )
+    mask_plan: float = field(
+        default=0.5, metadata={"help": "chance of a whole plan being at the second time"}
+    )
+    next_shift: float = field(
+        default=1.08, metadata={"help": "shift of p(t) toward noise for frames; ln 2.95 = 1.08"}
+    )
+    next_tail: float = field(default=0.05, metadata={"help": "share of U[0.95, 1] in p(t), frames"})
+    plan_shift: float = field(default=0.8, metadata={"help": "shift of p(t) for plans"})
+    plan_tail: float = field(default=0.1, metadata={"help": "share of U[0.95, 1] in p(t), plans"})
+    noisy_context: float = field(
+        default=0.25, metadata={"help": "chance of a context observation being noisy"}
+    )
+    context_noise: float = field(
+        default=0.2, metadata={"help": "largest flow time of a noisy context observation"}
+    )
+    absent_action: float = field(
+        default=0.1, metadata={"help": "chance of a context action being absent"}
+    )
+    cut: float = field(
+        default=0.5, metadata={"help": "chance, at every step, that the history before it is cut"}
+    )
+    weight_next: float = field(default=1.0, metadata={"help": "weight of the frame loss"})
+    weight_proprio: float = field(default=0.1, metadata={"help": "weight of the proprio loss"})
+    weight_plan: float = field(default=1.0, metadata={"help": "weight of the plan loss"})
+    weight_inverse: float = field(default=0.05, metadata={"help": "weight of the inverse loss"})
+    weight_outcome: float = field(default=0.1, metadata={"help": "weight of the outcome loss"})
+
+
+class Segment(NamedTuple):
+    """A batch of segments as tensors, in env units; see dataset.Batch."""
+
+    images: Tensor  # (B, T + 1, C, h, w, 3) uint8
+    proprio: Tensor  # (B, T + 1, P)
+    action: Tensor  # (B, T, A) executed
+    plan: Tensor  # (B, T, H, A) labels
+    plan_mask: Tensor  # (B, T, H) bool
+    outcome: Tensor  # (B, T, 4) success, reward, terminated, value at o_n: model.OUTCOMES
+
+
+def representation_head(width: int) -> nn.Sequential:
+    """The student's projection onto the teacher's features [Self-Flow, official SimpleHead]."""
+    return nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+
+
+def feature_layers(depth: int) -> tuple[int, int]:
+    """Student and teacher layers, counted from 1: 0.3 and 0.7 of the depth."""
+    return max(1, round(0.3 * depth)), max(1, round(0.7 * depth))
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    return (x * mask).sum() / mask.sum().clamp(min=1)
+
+
+def history_start(batch: int, steps: int, window: int, cut: float, g: torch.Generator) -> Tensor:
+    """(B, T) the first visible step: the window's, or the last random cut's where that is later."""
+    cuts = torch.rand(batch, steps, generator=g) < cut
+    since = torch.where(cuts, torch.arange(steps), 0).cummax(dim=1).values
+    return torch.maximum(since, window_start(steps, window))
+
+
+def self_flow_loss(
+    model: WorldModel, head: nn.Module, teacher: WorldModel | None, batch: Segment,
+    config: ObjectiveConfig, g: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """The loss (scalar) of one batch and what to log of it. ``g`` is a CPU generator."""
+    device = batch.proprio.device
+    B, T, A = batch.action.shape
+    M, H, N = config.plans, batch.plan.shape[2], model.patches
+    dual = config.name != "flow"
+
+    def noise_like(x: Tensor) -> Tensor:
+        return torch.randn(x.shape, generator=g).to(device)
+
+    def at(times: Tensor) -> Tensor:
+        return times.to(device)
+
+    patches, proprio = model.observe(batch.images, batch.proprio)  # (B, T+1, N, Q), (B, T+1, P)
+    action = model.action_scale(batch.action)
+    x_plan = model.action_scale(batch.plan)[:, :, None].expand(B, T, M, H, A)
+
+    # context: nearly clean observations, actions known or absent, histories cut at random
+    noisy = (torch.rand(B, T, generator=g) < config.noisy_context).float()
+    obs_time = at(noisy * config.context_noise * torch.rand(B, T, generator=g))
+    absent = at((torch.rand(B, T, generator=g) < config.absent_action).float())
+    first = at(history_start(B, T, model.config.window, config.cut, g))
+    context = Context(
+        interpolate(patches[:, :-1], noise_like(patches[:, :-1]), obs_time[..., None, None]),
+        interpolate(proprio[:, :-1], noise_like(proprio[:, :-1]), obs_time[..., None]),
+        obs_time,
+        interpolate(action, noise_like(action), absent[..., None]),
+        absent,
+        first,
+    )
+
+    # leaves: next frames at a random part of the steps, plans at all, inverse where n >= 1
+    J = max(1, round(config.next_ratio * T))
+    steps = tuple(sorted(torch.randperm(T, generator=g)[:J].tolist()))
+    x_next = patches[:, [n + 1 for n in steps]], proprio[:, [n + 1 for n in steps]]
+    x_inverse = action[:, :-1]
+    p_next = TimeDistribution(config.next_shift, 1.0, config.next_tail)
+    p_plan = TimeDistribution(config.plan_shift, 1.0, config.plan_tail)
+    t_next = DualTime(*map(at, dual_time((B, J), N + 1, p_next, config.mask_next, False, dual, g)))
+    t_plan = DualTime(*map(at, dual_time((B, T, M), H, p_plan, config.mask_plan, True, dual, g)))
+    t_inv = DualTime(*map(at, dual_time((B, T - 1), 1, p_plan, config.mask_plan, True, dual, g)))
+    eps_next = noise_like(x_next[0]), noise_like(x_next[1])
+    eps_plan, eps_inverse = noise_like(x_plan), noise_like(x_inverse)
+
+    def leaves(next_time: Tensor, plan_time: Tensor, inverse_time: Tensor) -> Leaves:
+        return Leaves(
+            steps,
+            interpolate(x_next[0], eps_next[0], next_time[..., :-1, None]),
+            interpolate(x_next[1], eps_next[1], next_time[..., -1:]),
+            next_time,
+            interpolate(x_plan, eps_plan, plan_time[..., None]),
+            plan_time,
+            interpolate(x_inverse, eps_inverse, inverse_time),
+            inverse_time[..., 0],
+        )
+
+    layer, teacher_layer = feature_layers(model.config.trunk.depth)
+    prediction, features = model(
+        context, leaves(t_next.tau, t_plan.tau, t_inv.tau), feature_layer=layer
+    )
+
+    next_error = velocity_loss(prediction.next_patches, x_next[0], t_next.tau[..., :-1, None])
+    proprio_error = velocity_loss(prediction.next_proprio, x_next[1], t_next.tau[..., -1:])
+    plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
+    plan_mask = batch.plan_mask[:, :, None].expand(B, T, M, H)
+    terms = {
+        "next": (config.weight_next, next_error.mean()),
+        "proprio": (config.weight_proprio, proprio_error.mean()),
+        "plan": (config.weight_plan, masked_mean(plan_error, plan_mask)),
+        "outcome": (config.weight_outcome, outcome_loss(prediction.outcome, batch.outcome)),
+    }
+    if T > 1:
+        inverse_error = velocity_loss(prediction.inverse, x_inverse, t_inv.tau).mean(-1)
+        # a leaf may only be asked for an action that its context does not show
+        hidden = absent[:, :-1] * (first[:, 1:] <= torch.arange(T - 1, device=device))
+        terms["inverse"] = (config.weight_inverse, masked_mean(inverse_error, hidden))
+    loss = sum(weight * value for weight, value in terms.values())
+    metrics = {f"loss_{name}": value.detach() for name, (_, value) in terms.items()}
+
+    if config.name == "self_flow":
+        assert teacher is not None, "self_flow needs an EMA teacher"
+        clean = context._replace(
+            patches=patches[:, :-1], proprio=proprio[:, :-1], obs_time=torch.zeros_like(obs_time)
+        )
+        cleaner = leaves(
+            t_next.tau_min.expand(B, J, N + 1), t_plan.tau_min.expand(B, T, M, H), t_inv.tau_min
+        )
+        with torch.no_grad():
+            _, target = teacher(clean, cleaner, feature_layer=teacher_layer, stop=True)
+        cosine = {
+            "next": F.cosine_similarity(head(features.next).float(), target.next.float(), dim=-1),
+            "plan": F.cosine_similarity(head(features.plan).float(), target.plan.float(), dim=-1),
+        }
+        loss = loss + config.gamma * sum((1 - c).mean() for c in cosine.values()) / len(cosine)
+        metrics |= {f"cosine_{k}": c.detach().mean() for k, c in cosine.items()}
+        metrics["feature_norm"] = target.plan.float().norm(dim=-1).mean()
+    metrics["loss"] = loss.detach()
+    return loss, metrics
+
+
+def outcome_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy for success and termination, squared error for reward and value: (B, T, 4)."""
+    binary = F.binary_cross_entropy_with_logits(predicted[..., [0, 2]], target[..., [0, 2]])
+    return binary + F.mse_loss(predicted[..., [1, 3]], target[..., [1, 3]])

@@ -1,0 +1,53 @@
+"""Optimiser, learning-rate schedule and the moving average that is both teacher and result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    lr: float = field(default=1e-3, metadata={"help": "peak learning rate of AdamW"})
+    lr_final: float = field(default=0.02, metadata={"help": "last learning rate over the peak"})
+    warmup: int = field(default=200, metadata={"help": "updates of linear warm-up"})
+    weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors have none"})
+    beta2: float = field(default=0.95, metadata={"help": "AdamW's second decay; the first is 0.9"})
+    clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
+    ema: float = field(default=0.999, metadata={"help": "decay of the moving average, reached late"})
+
+
+def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
+    """Linear warm-up, then a cosine from ``lr`` to ``lr * lr_final`` at the last step."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, steps - config.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.lr * (config.lr_final + (1 - config.lr_final) * cosine)
+
+
+def ema_decay(step: int, largest: float) -> float:
+    """Warmed-up decay min(largest, (1 + i) / (10 + i)): without it a short run's teacher is noise."""
+    return min(largest, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) model, for all parameters in one call."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+
+
+def adamw(modules: list[nn.Module], config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW whose weight decay leaves biases, norms and embeddings alone."""
+    matrices, vectors = [], []
+    for module in modules:
+        for name, p in module.named_parameters():
+            (matrices if p.ndim >= 2 and "place" not in name else vectors).append(p)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)

@@ -1,0 +1,157 @@
+"""DataSpec: what a dataset holds and what a model eats; written into every dataset and checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from worldmodel.build import build
+from worldmodel.errors import UserError
+
+
+@dataclass(frozen=True)
+class FeatureStats:
+    """Statistics per dimension, over all steps of a dataset."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+    count: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> FeatureStats:
+        """Statistics of ``values`` (n, dimensions)."""
+        x = values.astype(np.float64)
+        rows = x.mean(0), x.std(0), x.min(0), x.max(0), *np.quantile(x, [0.01, 0.99], axis=0)
+        return cls(*(tuple(float(v) for v in row) for row in rows), count=len(x))
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Streams, their order, shapes, units and statistics."""
+
+    env: str  # Gymnasium id, or "" for data from elsewhere
+    env_options: dict[str, Any]  # what the env was made with
+    cameras: tuple[str, ...]  # in token order
+    image_size: tuple[int, int]  # (h, w) in pixels, the same for all cameras
+    proprio_names: tuple[str, ...]  # P names with units
+    action_names: tuple[str, ...]  # A names with units
+    control_frequency: float  # Hz
+    tasks: tuple[str, ...]
+    proprio_stats: FeatureStats | None = None
+    action_stats: FeatureStats | None = None  # of the demonstrated actions (labels)
+
+    @property
+    def P(self) -> int:
+        return len(self.proprio_names)
+
+    @property
+    def A(self) -> int:
+        return len(self.action_names)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DataSpec:
+        """Inverse of :meth:`to_json`; UserError for an unknown or missing key or a wrong type."""
+        return build(cls, values, "spec")
+
+
+def spec_of_env(env: gymnasium.Env) -> DataSpec:
+    """The DataSpec of a Gymnasium env whose observation is a Dict of images and ``proprio``.
+
+    Names, frequency and task come from the env's attributes where it has them. Raises UserError
+    for spaces that a model of continuous actions and images cannot be trained on.
+    """
+    observation, action = env.observation_space, env.action_space
+    inner = env.unwrapped
+    if not isinstance(observation, spaces.Dict):
+        raise UserError(
+            f"observation space: got {observation}, expected a Dict of images (uint8, h x w x 3) "
+            "and 'proprio'; wrap the env"
+        )
+    boxes = {name: space for name, space in observation.items() if isinstance(space, spaces.Box)}
+    images = {n: s for n, s in boxes.items() if s.dtype == np.uint8 and len(s.shape) == 3}
+    cameras = tuple(getattr(inner, "cameras", images))
+    if not images or set(cameras) != set(images):
+        raise UserError(
+            f"observation space: got images {sorted(images)}, expected {list(cameras) or 'at least one'}"
+            "; give the env its cameras"
+        )
+    sizes = {images[name].shape[:2] for name in cameras}
+    if len(sizes) > 1:
+        raise UserError(f"image sizes: got {sorted(sizes)}, expected one for all cameras; resize them")
+    if "proprio" not in boxes or len(boxes["proprio"].shape) != 1:
+        raise UserError("observation space: expected a vector 'proprio', got none; wrap the env")
+    if not isinstance(action, spaces.Box) or len(action.shape) != 1 or not action.is_bounded():
+        raise UserError(
+            f"action space: got {action}, expected a bounded Box of one dimension; "
+            "wrap the env (gymnasium.wrappers.RescaleAction)"
+        )
+    if not (np.allclose(action.low, -1) and np.allclose(action.high, 1)):
+        raise UserError(
+            f"action space: got bounds {action.low} to {action.high}, expected -1 to 1; "
+            "wrap the env in gymnasium.wrappers.RescaleAction(env, -1, 1)"
+        )
+    P, A = boxes["proprio"].shape[0], action.shape[0]
+    options = dict(env.spec.kwargs) if env.spec is not None else {}
+    options.pop("render_mode", None)
+    return DataSpec(
+        env=env.spec.id if env.spec is not None else "",
+        env_options={k: list(v) if isinstance(v, tuple) else v for k, v in options.items()},
+        cameras=cameras,
+        image_size=next(iter(sizes)),
+        proprio_names=tuple(getattr(inner, "proprio_names", [f"proprio_{i}" for i in range(P)])),
+        action_names=tuple(getattr(inner, "action_names", [f"action_{i}" for i in range(A)])),
+        control_frequency=float(
+            getattr(inner, "control_frequency", env.metadata.get("render_fps", 10))
+        ),
+        tasks=(str(getattr(inner, "task_name", "") or (env.spec.id if env.spec else "task")),),
+    )
+
+
+def check_spaces(
+    spec: DataSpec, observation_space: gymnasium.Space, action_space: gymnasium.Space
+) -> None:
+    """UserError, naming both sides, when an env's spaces don't fit ``spec``."""
+    wanted = {name: (*spec.image_size, 3) for name in spec.cameras} | {"proprio": (spec.P,)}
+    found = (
+        {name: space.shape for name, space in observation_space.items()}
+        if isinstance(observation_space, spaces.Dict)
+        else {"": observation_space.shape}
+    )
+    wrong = [
+        f"observation '{name}': the policy expects {shape}, the env has {found.get(name, 'none')}"
+        for name, shape in wanted.items()
+        if found.get(name) != shape
+    ]
+    if not isinstance(action_space, spaces.Box) or action_space.shape != (spec.A,):
+        wrong.append(f"action: the policy gives {(spec.A,)}, the env takes {action_space}")
+    if wrong:
+        raise UserError(
+            "the env does not fit the policy:\n  " + "\n  ".join(wrong)
+            + f"\nmake the env as the policy's was ({spec.env} with {spec.env_options or 'defaults'})"
+        )  # fmt: skip
+
+
+def check_compatible(dataset: DataSpec, model: DataSpec) -> None:
+    """UserError, naming both sides, when data of one spec don't suit a model of the other."""
+    for name in (
+        "cameras", "image_size", "proprio_names", "action_names", "control_frequency",
+    ):  # fmt: skip
+        theirs, ours = getattr(dataset, name), getattr(model, name)
+        if theirs != ours:
+            raise UserError(
+                f"{name}: the dataset has {theirs}, the checkpoint {ours}; "
+                "collect data as the checkpoint's, or train a new one"
+            )

@@ -1,0 +1,86 @@
+"""Observations and actions as tokens, and back.
+
+An observation becomes C (h/p)(w/p) patch tokens, cameras in the spec's order and rows first, and
+one proprioception token. Noise lives in patch space: a patch is p x p x 3 numbers in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """(..., C, h, w, 3) -> (..., C (h/p)(w/p), p p 3)."""
+    return rearrange(
+        images, "... k (i p) (j q) c -> ... (k i j) (p q c)", p=patch, q=patch
+    )  # fmt: skip
+
+
+def unpatchify(patches: Tensor, cameras: int, size: tuple[int, int], patch: int) -> Tensor:
+    """Inverse of :func:`patchify` for images of ``size`` (h, w)."""
+    return rearrange(
+        patches, "... (k i j) (p q c) -> ... k (i p) (j q) c",
+        k=cameras, i=size[0] // patch, p=patch, q=patch,
+    )  # fmt: skip
+
+
+def grid_positions(cameras: int, size: tuple[int, int], patch: int) -> Tensor:
+    """(N + 1, 2) row and column of an observation's tokens; proprioception sits at (0, 0)."""
+    rows, columns = size[0] // patch, size[1] // patch
+    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    return torch.cat([grid.repeat(cameras, 1), torch.zeros(1, 2, dtype=grid.dtype)])
+
+
+class PatchStem(nn.Module):
+    """Strided convolutions from pixels to one token per patch.
+
+    They localise small objects far better than a linear embedding of whole patches does.
+    """
+
+    def __init__(self, patch: int, width: int) -> None:
+        super().__init__()
+        stages = int(math.log2(patch))
+        if 2**stages != patch:
+            raise ValueError(f"patch must be a power of two, got {patch}; choose 4, 8 or 16")
+        channels = [3] + [max(32, width // 2 ** (stages - 1 - i)) for i in range(stages)]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1)
+            for a, b in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.project = nn.Linear(channels[-1], width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(M, 3, h, w) float, channels last in memory -> (M, (h/p)(w/p), D)."""
+        x = images.to(memory_format=torch.channels_last)
+        for convolution in self.convolutions:
+            x = F.gelu(convolution(x), approximate="tanh")
+        return self.project(x.flatten(2).transpose(1, 2))
+
+
+class ObservationEmbedding(nn.Module):
+    """An observation's tokens, clean or noisy: pixels through the stem, proprioception linearly."""
+
+    def __init__(
+        self, cameras: int, size: tuple[int, int], patch: int, proprio: int, width: int
+    ) -> None:
+        super().__init__()
+        self.cameras, self.size, self.patch = cameras, size, patch
+        self.stem = PatchStem(patch, width)
+        self.proprio = nn.Sequential(
+            nn.Linear(proprio, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+        )
+        patches = cameras * (size[0] // patch) * (size[1] // patch)
+        # one vector per camera and place: attention's values must say where, not only its scores
+        self.place = nn.Parameter(0.02 * torch.randn(patches + 1, width))
+
+    def forward(self, patches: Tensor, proprio: Tensor) -> Tensor:
+        """(M, N, p p 3), (M, P) -> (M, N + 1, D)."""
+        images = unpatchify(patches, self.cameras, self.size, self.patch)
+        pixels = self.stem(rearrange(images, "m k h w c -> (m k) c h w"))
+        pixels = rearrange(pixels, "(m k) n d -> m (k n) d", k=self.cameras)
+        return torch.cat([pixels, self.proprio(proprio)[:, None]], dim=1) + self.place

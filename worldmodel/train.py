@@ -1,0 +1,306 @@
+"""Training, from top to bottom: windows of episodes -> Self-Flow loss -> EMA weights on disk."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldmodel import checkpoint
+from worldmodel.errors import RunError, UserError
+from worldmodel.flops import matmul_rate, segment_tokens, training_flops
+from worldmodel.log import MetricLog, Progress
+from worldmodel.model import ModelConfig, WorldModel, clean_context
+from worldmodel.objective import ObjectiveConfig, Segment, representation_head, self_flow_loss
+from worldmodel.optim import OptimConfig, adamw, ema_decay, ema_update, learning_rate
+from worldmodel.spec import DataSpec
+
+if TYPE_CHECKING:
+    from worldmodel.dataset import Batch, Windows
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    steps: int = field(default=10_000, metadata={"help": "updates in all"})
+    batch: int = field(default=32, metadata={"help": "B, segments per update"})
+    segment: int = field(default=2, metadata={"help": "T, env steps per segment"})
+    seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
+    device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto", metadata={"help": "auto: bf16 autocast where the processor has it"}
+    )
+    threads: int = field(default=0, metadata={"help": "CPU threads (0: torch's own choice)"})
+    compile: bool = field(
+        default=False, metadata={"help": "compile each block: a minute at the start, then faster"}
+    )
+    save_minutes: float = field(default=3.0, metadata={"help": "time between saved states"})
+    log_every: int = field(default=20, metadata={"help": "updates between lines of the log"})
+    validate_every: int = field(default=500, metadata={"help": "updates between validations"})
+    validate_windows: int = field(default=256, metadata={"help": "held-out windows per validation"})
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    folder: Path
+    steps: int
+    hours: float
+    metrics: dict[str, float]
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device: got '{name}', expected auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device=cuda: this torch sees no GPU; use device=cpu, or install a CUDA build of torch "
+            "(worldmodel doctor shows what is here)"
+        )
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 products are fast here: GPUs since Ampere, CPUs with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """bf16 autocast as ``precision`` asks (auto, fp32, bf16)."""
+    enabled = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def to_segment(batch: Batch, device: torch.device) -> Segment:
+    """A batch of the dataset as tensors."""
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    return Segment(*(tensor(getattr(batch, name)) for name in Segment._fields))
+
+
+class TrainState:
+    """All that an update changes; saved and restored as one file."""
+
+    def __init__(self, spec: DataSpec, model: ModelConfig, optim: OptimConfig, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = WorldModel(spec, model)
+            self.head = representation_head(model.trunk.width)
+        self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optim_config = optim
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.step = 0
+        self.seconds = 0.0
+
+    def to(self, device: torch.device) -> TrainState:
+        for module in (self.model, self.head, self.teacher):
+            module.to(device)
+        self.optimizer = adamw([self.model, self.head], self.optim_config)
+        return self
+
+    def compile(self) -> None:
+        """Compile in place, part by part: names of weights stay, graphs stay small."""
+        for model in (self.model, self.teacher):
+            for part in (*model.trunk.blocks, model.embed_obs):
+                part.compile()
+
+    def save(self, file: Path, fingerprint: dict[str, Any]) -> None:
+        tensors = (
+            checkpoint.pack("model", self.model.state_dict())
+            | checkpoint.pack("head", self.head.state_dict())
+            | checkpoint.pack("teacher", self.teacher.state_dict())
+            | checkpoint.pack("optimizer", checkpoint.optimizer_tensors(self.optimizer))
+            | {"generator": self.generator.get_state()}
+        )
+        header = {
+            "format": checkpoint.FORMAT, "step": self.step, "seconds": self.seconds,
+            "rng": self.rng.bit_generator.state, "fingerprint": fingerprint,
+        }  # fmt: skip
+        checkpoint.write_tensors(file, tensors, header)
+
+    def load(self, file: Path, fingerprint: dict[str, Any]) -> None:
+        tensors, header = checkpoint.read_tensors(file)
+        theirs = header["fingerprint"]
+        changed = [k for k in fingerprint if theirs.get(k) != fingerprint[k]]
+        if changed:
+            lines = [f"  {k}: was {theirs.get(k)}, is {fingerprint[k]}" for k in changed]
+            raise UserError(
+                f"resume=true, but {file} comes from another configuration:\n"
+                + "\n".join(lines)
+                + "\nuse the same settings, or another out=…"
+            )
+        for name in ("model", "head", "teacher"):
+            getattr(self, name).load_state_dict(checkpoint.unpack(name, tensors))
+        checkpoint.restore_optimizer(self.optimizer, checkpoint.unpack("optimizer", tensors))
+        self.generator.set_state(tensors["generator"])
+        self.rng.bit_generator.state = header["rng"]
+        self.step, self.seconds = header["step"], header["seconds"]
+
+
+def train_step(
+    state: TrainState, batch: Segment, objective: ObjectiveConfig, steps: int,
+    context: AbstractContextManager,
+) -> dict[str, float]:  # fmt: skip
+    """One update. A loss or gradient that is not finite stops it before anything changes."""
+    config = state.optim_config
+    lr = learning_rate(state.step, steps, config)
+    with context:
+        loss, metrics = self_flow_loss(
+            state.model, state.head, state.teacher, batch, objective, state.generator
+        )
+    values = {name: float(value) for name, value in metrics.items()}
+    state.optimizer.zero_grad(set_to_none=True)
+    if np.isfinite(values["loss"]):
+        loss.backward()
+        parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
+    else:
+        norm = float("nan")
+    if not np.isfinite(norm):
+        bad = {k: v for k, v in values.items() if not np.isfinite(v)} or {"gradient norm": norm}
+        raise RunError(
+            f"update {state.step}: not finite: {bad}; nothing was updated. Resume from the last "
+            "saved state with a smaller optim.lr, or look at the data with `worldmodel data check`"
+        )
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    state.optimizer.step()
+    ema_update(state.teacher, state.model, ema_decay(state.step, config.ema))
+    state.step += 1
+    return values | {"grad_norm": norm, "lr": lr}
+
+
+@torch.no_grad()
+def validate(
+    model: WorldModel, head: nn.Module, batches: list[Segment], objective: ObjectiveConfig,
+    context: AbstractContextManager,
+) -> dict[str, float]:  # fmt: skip
+    """Held-out losses of the EMA weights with the same noise every time, and the error of plans.
+
+    ``val_plan_mae`` is the mean absolute error [env units] of plans sampled in 4 steps from one
+    observation, over the actions that exist.
+    """
+    plain = dataclasses.replace(objective, name="dts", cut=1.0, noisy_context=0.0)
+    rows, generator = [], torch.Generator().manual_seed(0)
+    for batch in batches:
+        with context:
+            _, metrics = self_flow_loss(model, head, None, batch, plain, generator)
+            plan = sample_first_plan(model, batch, generator)
+        wrong = (plan - batch.plan[:, 0]).abs().mean(-1)
+        mask = batch.plan_mask[:, 0]
+        row = {f"val_{k}": float(v) for k, v in metrics.items()}
+        rows.append(row | {"val_plan_mae": float((wrong * mask).sum() / mask.sum().clamp(min=1))})
+    return {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
+
+
+def sample_first_plan(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tensor:
+    """Plans (B, H, A) from the first observation of every segment."""
+    context = clean_context(model, batch.images[:, :1], batch.proprio[:, :1], batch.action[:, :1])
+    B, H, A = len(batch.action), model.config.chunk, batch.action.shape[-1]
+    noise = torch.randn(B, H, A, generator=generator).to(batch.action.device)
+    return model.sample_plan(model.encode(context, acted=False), noise, steps=4)
+
+
+def train(
+    windows: Windows, held_out: Windows, spec: DataSpec, model: ModelConfig,
+    objective: ObjectiveConfig, optim: OptimConfig, config: TrainConfig, out: Path,
+    resume: bool = False, about: dict[str, Any] | None = None,
+) -> TrainResult:  # fmt: skip
+    """Train ``model`` on ``windows`` and write the EMA weights to ``out/checkpoint``.
+
+    ``resume`` goes on from ``out/state.safetensors`` where there is one, bit for bit as if it had
+    never stopped (on a CPU). ``about`` is copied into the checkpoint. Ctrl-C saves first.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = pick_device(config.device)
+    context = autocast(device, config.precision)
+    state = TrainState(spec, model, optim, config.seed).to(device)
+    as_json = {
+        "model": dataclasses.asdict(model), "objective": dataclasses.asdict(objective),
+        "optim": dataclasses.asdict(optim),
+        "train": {k: getattr(config, k) for k in ("steps", "batch", "segment", "seed")},
+    }  # fmt: skip
+    fingerprint = json.loads(json.dumps(as_json))
+    file = out / checkpoint.STATE
+    if resume and file.exists():
+        state.load(file, fingerprint)
+    elif file.exists() and not resume:
+        raise UserError(f"{file} exists: go on with resume=true, or give another out=…")
+    if config.compile:
+        state.compile()
+    log = MetricLog(out, resume_step=state.step if state.step else None)
+    picks = np.linspace(0, len(held_out) - 1, min(config.validate_windows, len(held_out)))
+    validation = [
+        to_segment(held_out.get(part.astype(np.int64)), device)
+        for part in np.array_split(picks, max(1, len(picks) // config.batch))
+    ]
+    flops = training_flops(state.model, config.segment, objective) * config.batch
+    tokens = segment_tokens(state.model, config.segment, objective) * config.batch
+    with context:
+        fast = torch.is_autocast_enabled(device.type)
+    peak = matmul_rate(torch.bfloat16 if fast else torch.float32, device.type)
+
+    def save() -> None:
+        state.save(file, fingerprint)
+        trained = {"step": state.step, "hours": state.seconds / 3600, **fingerprint}
+        checkpoint.save(out / "checkpoint", state.teacher, {**(about or {}), "training": trained})
+
+    metrics: dict[str, float] = {}
+    rows: list[dict[str, float]] = []
+    saved = mark = time.monotonic()
+    with Progress("train", config.steps, done=state.step, unit="updates") as bar:
+        try:
+            while state.step < config.steps:
+                batch = to_segment(windows.sample(config.batch, state.rng), device)
+                rows.append(train_step(state, batch, objective, config.steps, context))
+                now = time.monotonic()
+                if state.step % config.log_every == 0 or state.step == config.steps:
+                    speed = len(rows) / (now - mark)
+                    state.seconds += now - mark
+                    metrics = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+                    metrics |= {
+                        "tokens_per_s": tokens * speed, "utilisation": flops * speed / peak,
+                        "hours": state.seconds / 3600,
+                    }  # fmt: skip
+                    if state.step % config.validate_every == 0 or state.step == config.steps:
+                        metrics |= validate(
+                            state.teacher, state.head, validation, objective, context
+                        )
+                    log.write(state.step, metrics)
+                    rows, mark = [], time.monotonic()
+                bar.advance(1, text=_status(metrics))
+                if now - saved > 60 * config.save_minutes:
+                    save()
+                    saved = time.monotonic()
+        finally:
+            # also on Ctrl-C and errors: an update is all or nothing, so the state is good
+            save()
+    return TrainResult(out, state.step, state.seconds / 3600, metrics)
+
+
+def _status(metrics: dict[str, float]) -> str:
+    if not metrics:
+        return ""
+    names = ("loss_plan", "loss_next", "cosine_next", "val_plan_mae")
+    parts = [f"{n.removeprefix('loss_')} {metrics[n]:.3f}" for n in names if n in metrics]
+    return " ".join([*parts, f"{metrics['tokens_per_s'] / 1000:.1f}k tok/s"])
+
+

@@ -1,0 +1,76 @@
+"""The trunk that every token group shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from worldmodel.layers import Block, KeyValue, Modulation, RMSNorm, Rope, time_embedding
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    width: int = field(default=256, metadata={"help": "width D of every token"})
+    depth: int = field(default=4, metadata={"help": "number of blocks"})
+    heads: int = field(default=4, metadata={"help": "attention heads; width / heads must be even"})
+    mlp_ratio: int = field(default=4, metadata={"help": "hidden width of the MLP over the width"})
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(
+                f"width / heads must be a whole even number, got {self.width} / {self.heads}; "
+                "choose heads that divide the width"
+            )
+
+
+class Trunk(nn.Module):
+    """Blocks with one modulation shared by all of them [as FLUX.2], from each token's flow time."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        D = config.width
+        self.time = nn.Sequential(nn.Linear(256, D), nn.SiLU(), nn.Linear(D, D), nn.SiLU())
+        self.modulation = nn.Linear(D, 6 * D)
+        self.final = nn.Linear(D, 2 * D)
+        self.final_norm = RMSNorm(D)
+        self.blocks = nn.ModuleList(
+            Block(D, config.heads, config.mlp_ratio) for _ in range(config.depth)
+        )
+        for layer in (self.modulation, self.final):  # gates start at zero: every block is identity
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, x: Tensor, time: Tensor, table: Rope, mask: Tensor | None = None,
+        past: list[KeyValue] | None = None, feature_layer: int | None = None,
+        stop: bool = False,
+    ) -> tuple[Tensor, list[KeyValue], Tensor | None]:  # fmt: skip
+        """(B, S, D) tokens at flow times (B, S) -> (output, keys and values per layer, features).
+
+        ``features`` is the hidden state after block ``feature_layer`` (counted from 1); with
+        ``stop`` nothing after that block is computed. ``mask`` is (B, S, S), True where seen.
+        """
+        # a sequence has few distinct times: embed those, then gather
+        distinct, index = time.unique(return_inverse=True)
+        c = self.time(time_embedding(distinct, 256))
+        table_6 = self.modulation(c)
+        mod = Modulation(*nn.functional.embedding(index, table_6).chunk(6, dim=-1))
+        x = x.to(mod.scale_1.dtype)
+        rope_table = Rope(table.cos.to(x.dtype), table.sin.to(x.dtype))
+        mask = mask[:, None] if mask is not None else None
+        present, features = [], None
+        for i, block in enumerate(self.blocks):
+            x, kv = block(x, mod, rope_table, mask, past[i] if past else None)
+            present.append(kv)
+            if i + 1 == feature_layer:
+                features = x
+                if stop:
+                    return x, present, features
+        scale, shift = nn.functional.embedding(index, self.final(c)).chunk(2, dim=-1)
+        return self.final_norm(x) * (1 + scale) + shift, present, features
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,222 @@
+"""Whole episodes, each decided by its own seed, one after another or in worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from worldmodel.errors import RunError, UserError
+from worldmodel.video import side_by_side, write_mp4
+
+MakeEnv = Callable[[], Any]  # () -> gymnasium.Env
+
+
+class Actor(Protocol):
+    """What is needed of a policy here; ``policies.base.Policy`` describes it."""
+
+    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None: ...
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray: ...
+
+
+MakePolicy = Callable[[Any], Actor]  # (env) -> policy
+Record = tuple[bool, bool]  # film this episode if it fails, if it succeeds
+
+
+@dataclass(frozen=True)
+class Task:
+    """Who acts where. Both factories must be picklable when several workers run."""
+
+    make_env: MakeEnv
+    make_policy: MakePolicy
+    policy_name: str  # for messages
+    seed: int  # episode i runs with seed + i
+    max_steps: int | None  # end episodes here; None: the env's own limit
+    out: Path  # videos go to out/videos
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    episode: int
+    seed: int
+    success: bool
+    length: int  # env steps
+    reward: float  # sum over the episode
+    outcome: str  # the env's verdict
+    act_ms: tuple[float, ...]  # time of every act() [ms]
+    video: str | None = None  # path within the run's folder
+
+
+def run_episodes(
+    task: Task, episodes: Sequence[int], workers: int, record: Callable[[], Record]
+) -> Iterator[EpisodeResult]:
+    """Yield results as they come, not in order. ``record`` is asked at the start of an episode."""
+    if workers == 1:
+        yield from _run_here(task, episodes, record)
+        return
+    context = multiprocessing.get_context("spawn")  # fork hangs once the parent has used EGL
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(task,))
+    queue, pending = iter(episodes), set[Future[EpisodeResult]]()
+    try:
+        while True:
+            while len(pending) < workers and (i := next(queue, None)) is not None:
+                pending.add(pool.submit(_work, i, record()))
+            if not pending:
+                return
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process died, which is mostly the lack of memory; finished episodes are "
+            "kept. Run the same command again with fewer workers, as in workers=1"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_here(
+    task: Task, episodes: Sequence[int], record: Callable[[], Record]
+) -> Iterator[EpisodeResult]:
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
+    env, policy = _make(task)
+    try:
+        for i in episodes:
+            yield run_episode(env, policy, task, i, record())
+    finally:
+        env.close()
+        if torch and threads:
+            torch.set_num_threads(threads)
+
+
+_worker: tuple[Task, Any, Actor] | Exception  # one env and policy in each worker process
+
+
+def _start_worker(task: Task) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores
+    try:
+        _worker = (task, *_make(task))
+    except Exception as error:  # told by _work: an initializer's own error only breaks the pool
+        _worker = error
+
+
+def end_with_parent() -> None:
+    """A killed parent would leave its workers waiting for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
+def _make(task: Task) -> tuple[Any, Actor]:
+    env = task.make_env()
+    policy = task.make_policy(env)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)  # so that results don't depend on the number of workers
+    return env, policy
+
+
+def _work(episode: int, record: Record) -> EpisodeResult:
+    if isinstance(_worker, Exception):
+        raise _worker
+    task, env, policy = _worker
+    return run_episode(env, policy, task, episode, record)
+
+
+def run_episode(env: Any, policy: Actor, task: Task, episode: int, record: Record) -> EpisodeResult:
+    """One episode from its own seed.
+
+    Raises UserError for an action of the wrong shape, RunError for one that is not finite.
+    """
+    seed = task.seed + episode
+    try:
+        obs, info = env.reset(seed=seed)
+    except RuntimeError as error:  # mostly no rendering backend; the env says what to install
+        raise RunError(str(error)) from error
+    policy.reset([seed])
+    frames, act_ms, total, step, ended = [], [], 0.0, 0, False
+    while not ended:
+        if any(record):
+            frames.append(_frame(env, obs))
+        batch = {key: np.asarray(value)[None] for key, value in obs.items()}
+        _check_observation(batch, step, seed)
+        start = time.perf_counter()
+        action = np.asarray(policy.act(batch))
+        act_ms.append(round(1000 * (time.perf_counter() - start), 3))
+        _check_action(action, env.action_space.shape, task.policy_name, step, seed)
+        obs, reward, terminated, truncated, info = env.step(action[0])
+        total += float(reward)
+        step += 1
+        ended = terminated or truncated or step == task.max_steps
+    success = bool(info.get("success", info.get("is_success", False)))
+    outcome = str(info.get("outcome", "success" if success else "failure"))
+    video = None
+    if record[success] and frames[0]:
+        frames.append(_frame(env, obs))
+        video = f"videos/{'success' if success else 'failure'}_{episode:04d}.mp4"
+        write_mp4(task.out / video, _film(frames), fps=_frames_per_second(env))
+    return EpisodeResult(episode, seed, success, step, total, outcome, tuple(act_ms), video)
+
+
+def _frame(env: Any, obs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What a video shows of this step: env.render() where the env renders, else its cameras.
+
+    Nothing when there are none of either.
+    """
+    if env.render_mode == "rgb_array":
+        return [env.render()]
+    return [np.asarray(v) for v in obs.values() if v.ndim == 3 and v.dtype == np.uint8]
+
+
+def _film(frames: list[list[np.ndarray]]) -> np.ndarray:
+    return side_by_side([np.stack(camera) for camera in zip(*frames, strict=True)])
+
+
+def _frames_per_second(env: Any) -> float:
+    return float(getattr(env.unwrapped, "control_frequency", env.metadata.get("render_fps", 10)))
+
+
+def _check_observation(obs: Mapping[str, np.ndarray], step: int, seed: int) -> None:
+    for name, value in obs.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise RunError(
+                f"the env returned {_worst(value)} in observation '{name}' at step {step} of the "
+                f"episode with seed {seed}: its state has diverged"
+            )
+
+
+def _check_action(
+    action: np.ndarray, shape: tuple[int, ...], policy: str, step: int, seed: int
+) -> None:
+    if action.shape != (1, *shape):
+        raise UserError(
+            f"policy '{policy}' returned actions of shape {action.shape}, the env expects "
+            f"{(1, *shape)}: policy and env don't belong together"
+        )
+    if not np.isfinite(action).all():
+        raise RunError(
+            f"policy '{policy}' returned {_worst(action)} at step {step} of the episode with seed "
+            f"{seed}; expected finite actions. Check the checkpoint with another seed, or retrain"
+        )
+
+
+def _worst(value: np.ndarray) -> str:
+    return "NaN" if np.isnan(value).any() else "an infinite value"
