@@ -60,8 +60,8 @@ def demo(
     ).images[0].cpu().numpy()  # fmt: skip
     real = images[1 : steps + 1]
     write_comparison(out / "videos" / "imagined.mp4", real, imagined)
-    quality = [float(psnr(r, i)) for r, i in zip(real, imagined, strict=True)]
-    still = [float(psnr(r, images[0])) for r in real]
+    quality = np.minimum(psnr(imagined, real), 60.0).mean(-1).tolist()  # inf where nothing moved
+    still = np.minimum(psnr(np.broadcast_to(images[:1], real.shape), real), 60.0).mean(-1).tolist()
     summary = {
         **result.summary, "imagined_steps": steps, "imagined_seed": chosen.seed,
         "imagined_psnr": float(np.mean(quality)), "first_frame_psnr": float(np.mean(still)),
