@@ -1,4 +1,4 @@
-"""The world model as a policy: plan a chunk of actions from the current observation, play, replan."""
+"""The world model as a policy: plan a chunk of actions from the observation, play, replan."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from worldmodel.spec import check_spaces
 
 from policies.chunking import ChunkPlayer
 from worldmodel import checkpoint
 from worldmodel.errors import UserError
 from worldmodel.model import WorldModel, clean_context
 from worldmodel.shipped import find_checkpoint
+from worldmodel.spec import check_spaces
 
 if TYPE_CHECKING:
     import gymnasium
+
     from worldmodel.spec import DataSpec
 
 #: steps played of each plan, and K, unless the caller says otherwise
@@ -25,12 +26,12 @@ REPLAN, FLOW_STEPS = 4, 4
 
 
 class FlowPolicy:
-    """Acts in N envs at once. Plans are a function of a row's observation, its seed and its draw."""
+    """Acts in N envs at once. A plan depends on its row's observation, seed and draw alone."""
 
     def __init__(
         self, model: WorldModel, replan: int | None = None, flow_steps: int | None = None
     ) -> None:
-        """``replan`` steps are played of each plan of H; ``flow_steps`` is K, the denoising steps."""
+        """Play ``replan`` of a plan's H steps; ``flow_steps`` is K, the denoising steps."""
         self.model = model
         self.replan = REPLAN if replan is None else replan
         self.flow_steps = FLOW_STEPS if flow_steps is None else flow_steps
@@ -62,7 +63,7 @@ class FlowPolicy:
         return self.model.spec
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None:
-        """Start new episodes: one seed per row, in the rows that ``mask`` (N,) names (None: all)."""
+        """Start new episodes in the rows that ``mask`` (N,) names (None: all), a seed per row."""
         self._player.reset(seeds, mask)
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
@@ -87,7 +88,7 @@ class FlowPolicy:
     def _plan(
         self, obs: dict[str, np.ndarray], rows: np.ndarray, seeds: np.ndarray, draws: np.ndarray
     ) -> np.ndarray:
-        """Plans (n, H, A) for n rows; (seed, draw) names the noise, whatever the batch around it."""
+        """Plans (n, H, A); (seed, draw) names a row's noise, whatever the batch around it."""
         device = self.model.grid.device
         H, A = self.model.config.chunk, self.spec.A
         noise = np.stack([

@@ -46,7 +46,11 @@ class ToyEnv(gymnasium.Env):
 
     def _info(self):
         good = bool(np.abs(self.place).max() < 0.1)
-        return {"success": good, "is_success": good, "outcome": "success" if good else "out_of_time"}
+        return {
+            "success": good,
+            "is_success": good,
+            "outcome": "success" if good else "out_of_time",
+        }
 
     def _obs(self):
         h, w = self.size

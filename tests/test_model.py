@@ -42,7 +42,9 @@ def tiny_model(seed: int = 0, random_gates: bool = True, window: int = 3) -> Wor
     torch.manual_seed(seed)
     config = ModelConfig("test", TransformerConfig(32, 3, 2, 2), patch=8, window=window, chunk=H)
     model = WorldModel(tiny_spec(), config)
-    if random_gates:  # at initialisation every block is the identity: nothing would depend on anything
+    if (
+        random_gates
+    ):  # at initialisation every block is the identity: nothing would depend on anything
         for p in model.parameters():
             if not p.any():
                 torch.nn.init.normal_(p, std=0.1)
@@ -187,7 +189,8 @@ def test_acting_from_memory_equals_the_training_pass() -> None:
     context = clean_context(model, batch.images[:, :T], batch.proprio[:, :T], batch.action)
     _, leaves = inputs(model)
     leaves = leaves._replace(
-        plan_time=torch.full((B, T, M, H), 0.6), next_time=torch.full((B, 2, model.patches + 1), 0.6)
+        plan_time=torch.full((B, T, M, H), 0.6),
+        next_time=torch.full((B, 2, model.patches + 1), 0.6),
     )
     whole, _ = model(context, leaves)
     memory = model.encode(context, acted=False)
@@ -294,7 +297,7 @@ def test_the_teacher_sees_the_cleaner_time_against_a_clean_context() -> None:
 
 
 def test_cosine_is_over_channels() -> None:
-    """With a teacher equal to the student's projection, cosine is 1; over tokens it would not be."""
+    """A teacher equal to the student but for each token's length: 1 over channels only."""
     model = tiny_model()
 
     class Same(torch.nn.Module):

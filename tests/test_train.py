@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_model import A, C, H, P, SIDE, tiny_spec
+from test_model import SIDE, A, C, H, P, tiny_spec
 
 from worldmodel import checkpoint
 from worldmodel.errors import RunError, UserError
@@ -48,7 +48,7 @@ class FakeWindows:
         )  # fmt: skip
 
 
-def run(out, steps: int = 6, stop: int | None = None, resume: bool = False, poison: bool = False):
+def run(out, steps: int = 6, stop: int | None = None, resume=False, poison=False, initial=None):
     config = TrainConfig(
         steps=steps, batch=4, segment=2, log_every=2, validate_every=4, validate_windows=8,
         threads=1, precision="fp32", device="cpu",
@@ -65,8 +65,8 @@ def run(out, steps: int = 6, stop: int | None = None, resume: bool = False, pois
 
         windows.sample = interrupted
     return train(
-        windows, FakeWindows(), tiny_spec(), MODEL, ObjectiveConfig(), OptimConfig(warmup=2), config,
-        out, resume,
+        windows, FakeWindows(), tiny_spec(), MODEL, ObjectiveConfig(), OptimConfig(warmup=2),
+        config, out, resume, initial=initial,
     )  # fmt: skip
 
 
@@ -109,6 +109,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path) -> None:
     tensors, header = checkpoint.read_tensors(tmp_path / "state.safetensors")
     assert header["step"] == 0
     assert all(torch.isfinite(v).all() for v in tensors.values() if v.is_floating_point())
+
+
+def test_it_starts_from_given_weights(tmp_path) -> None:
+    run(tmp_path / "first")
+    given = checkpoint.load(tmp_path / "first/checkpoint").model
+    with pytest.raises(RunError):  # stopped before the first update
+        run(tmp_path / "second", poison=True, initial=given)
+    for name in ("model", "teacher"):
+        start = checkpoint.unpack(name, weights(tmp_path / "second"))
+        assert all(torch.equal(v, start[k]) for k, v in given.state_dict().items())
 
 
 def test_a_folder_in_use_and_a_changed_configuration_are_refused(tmp_path) -> None:

@@ -52,9 +52,11 @@ class BenchPolicyConfig:
 
 
 def bench_env(
-    make_env: Callable[[], gymnasium.Env], config: BenchEnvConfig, on_progress: Callable[[int], None]
+    make_env: Callable[[], gymnasium.Env],
+    config: BenchEnvConfig,
+    on_progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Steps/s of physics, control and all pictures in one process, beside robosuite's where it is."""
+    """Steps/s of physics, control and pictures in one process, beside robosuite's if it is here."""
     env = make_env()
     rate, distinct = _env_rate(env, config.steps, on_progress)
     result: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Checkpoints: weights as safetensors whose header says what they are; nothing is unpickled.
 
 A checkpoint is a folder with ``model.safetensors`` (EMA weights; its metadata hold the format, the
-DataSpec, the model's config and where it comes from), and a readable copy of those in ``config.json``.
+DataSpec, the model's config and its origin), and a readable copy of those in ``config.json``.
 Training state for resuming is one more file, ``state.safetensors``, never needed to use the model.
 """
 
@@ -52,7 +52,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Inverse of :func:`write_tensors`; UserError for a file that is not one of ours, or is broken."""
+    """Inverse of :func:`write_tensors`; UserError for a broken file or one that isn't ours."""
     if not path.exists():
         raise UserError(f"there is no {path}; expected a checkpoint folder with {WEIGHTS}")
     try:

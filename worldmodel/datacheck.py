@@ -72,7 +72,7 @@ class _Data:
 
 
 def check(path: str | Path, on_progress: OnProgress | None = None) -> Report:
-    """Look at every file of the dataset in folder ``path``; UserError only if there is no folder."""
+    """Look at every file of the dataset in ``path``; UserError only if there is no such folder."""
     root = Path(path)
     if not root.is_dir():
         raise UserError(f"there is no dataset folder '{path}'; make one with `worldmodel collect`")
@@ -97,9 +97,7 @@ def check(path: str | Path, on_progress: OnProgress | None = None) -> Report:
     return Report(root, tuple(problems), _summary(data))
 
 
-def _guarded(
-    file: Path, part: Callable[[_Data], Iterator[Problem]], data: _Data
-) -> list[Problem]:
+def _guarded(file: Path, part: Callable[[_Data], Iterator[Problem]], data: _Data) -> list[Problem]:
     """The findings of one part. A flipped byte can put any value anywhere, so any error is one."""
     found: list[Problem] = []
     try:
@@ -125,7 +123,8 @@ def _info(data: _Data) -> Iterator[Problem]:
     info = lerobot.read_json(data.root / lerobot.INFO)
     if info.get("codebase_version") != lerobot.VERSION:
         yield Problem(
-            str(lerobot.INFO), f"version {info.get('codebase_version')}, expected {lerobot.VERSION}",
+            str(lerobot.INFO),
+            f"version {info.get('codebase_version')}, expected {lerobot.VERSION}",
             "convert it with lerobot's own converter",
         )  # fmt: skip
     fps = info.get("fps")
@@ -169,7 +168,8 @@ def _episodes(data: _Data) -> Iterator[Problem]:
         place = row["dataset_from_index"], row["dataset_to_index"]
         if row["episode_index"] != i or place != (start, start + row["length"]):
             yield Problem(
-                file, f"row {i} is episode {row['episode_index']}, frames {place[0]} to {place[1]}; "
+                file,
+                f"row {i} is episode {row['episode_index']}, frames {place[0]} to {place[1]}; "
                 f"expected episode {i}, frames {start} to {start + row['length']}", AGAIN,
             )  # fmt: skip
             return
@@ -230,21 +230,21 @@ def _values(data: _Data) -> Iterator[Problem]:
             continue
         bad = np.argwhere(~np.isfinite(x))
         if len(bad):
-            yield Problem("data", f"'{column}' has {len(bad)} values that are not finite, the first "
-                          f"in {_where(data.rows, bad[0][0])}, dimension '{names[bad[0][1]]}'",
-                          "drop that episode or collect again")  # fmt: skip
+            where = f"{_where(data.rows, bad[0][0])}, dimension '{names[bad[0][1]]}'"
+            what = f"'{column}' has {len(bad)} values that are not finite, the first in {where}"
+            yield Problem("data", what, "drop that episode or collect again")
             continue
         if column != "observation.state":
             outside = np.abs(x).max(1) > 1 + 1e-6
             if outside.any():
                 row = int(np.flatnonzero(outside)[0])
-                yield Problem("data", f"'{column}' leaves [-1, 1] in {int(outside.sum())} frames, as "
-                              f"by {np.abs(x[row]).max():.3g} in {_where(data.rows, row)}",
-                              "scale the actions to [-1, 1]")  # fmt: skip
+                far = f"{np.abs(x[row]).max():.3g} in {_where(data.rows, row)}"
+                what = f"'{column}' leaves [-1, 1] in {int(outside.sum())} frames, as by {far}"
+                yield Problem("data", what, "scale the actions to [-1, 1]")
             yield from _saturated(column, names, x[acting])
         for name in (n for n, s in zip(names, x.std(0), strict=True) if s < 1e-6):
-            yield Problem("data", f"'{column}': '{name}' never changes",
-                          "fine if nothing moves it, else look at the sensor", serious=False)  # fmt: skip
+            what, repair = f"'{column}': '{name}' never changes", "fine if nothing moves it"
+            yield Problem("data", what, f"{repair}, else look at the sensor", serious=False)
     step = data.frames["timestamp"].to_numpy().astype(np.float64)
     fps = data.info["fps"]
     for i, row in enumerate(data.rows):
@@ -252,9 +252,9 @@ def _values(data: _Data) -> Iterator[Problem]:
         off = np.abs(got - np.arange(len(got)) / fps) > 0.2 / fps
         if off.any():
             n = int(np.flatnonzero(off)[0])
-            yield Problem("data", f"timestamps of episode {i} leave the {fps} Hz grid at frame {n}: "
-                          f"{got[n]:.4f} s, expected {n / fps:.4f} s",
-                          "frames were lost, or fps is wrong: collect again")  # fmt: skip
+            what = f"timestamps of episode {i} leave the {fps} Hz grid at frame {n}: "
+            what += f"{got[n]:.4f} s, expected {n / fps:.4f} s"
+            yield Problem("data", what, "frames were lost, or fps is wrong: collect again")
             break
     apart = np.abs(_matrix(data.frames, "action.executed") - _matrix(data.frames, "action"))[acting]
     if (apart.max(1) > 0.5).mean() > 0.5:
@@ -267,8 +267,8 @@ def _saturated(column: str, names: tuple[str, ...], x: np.ndarray) -> Iterator[P
     for name, values in zip(names, x.T, strict=True):
         share = max((values >= 0.999).mean(), (values <= -0.999).mean())
         if share > 0.9 and values.std() > 1e-6:
-            yield Problem("data", f"'{column}': '{name}' is at its limit in {100 * share:.0f} % of "
-                          "the steps", "a larger action scale may be needed", serious=False)  # fmt: skip
+            what = f"'{column}': '{name}' is at its limit in {100 * share:.0f} % of the steps"
+            yield Problem("data", what, "a larger action scale may be needed", serious=False)
 
 
 def _statistics(data: _Data) -> Iterator[Problem]:
@@ -351,14 +351,14 @@ def _video(data: _Data, name: str) -> Iterator[Problem]:
     for label, marks in (("black", dark), ("of one colour", flat)):
         if any(marks):
             n = marks.index(True)
-            yield Problem(name, f"{sum(marks)} of {count} frames are {label}, the first is frame {n}",
-                          "look at the camera and the rendering backend; collect again")  # fmt: skip
+            what = f"{sum(marks)} of {count} frames are {label}, the first is frame {n}"
+            yield Problem(name, what, "look at camera and rendering backend, collect again")
             return
     frozen = [row["episode_index"] for first, row in parts if _frozen(still, first, row, state)]
     if frozen:
-        yield Problem(name, f"the picture stands still for {FROZEN} steps or more while proprio "
-                      f"changes, in episodes {_some(frozen)}",
-                      "fine if nothing of that is in view, else look at the camera", serious=False)  # fmt: skip
+        what = f"the picture stands still for {FROZEN} steps or more while proprio changes, in "
+        repair = "fine if nothing of that is in view, else look at the camera"
+        yield Problem(name, f"{what}episodes {_some(frozen)}", repair, serious=False)
 
 
 def _frozen(still: list[bool], first: int, row: dict[str, Any], state: np.ndarray | None) -> bool:

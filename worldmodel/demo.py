@@ -39,9 +39,7 @@ def demo(
     ``on_progress`` is told of every finished episode and of every imagined step.
     """
     evaluation = EvalConfig(config.episodes, config.seed, config.workers, videos=3)
-    result = evaluate(
-        make_env, make_policy, evaluation, out, about=about, on_progress=on_progress
-    )
+    result = evaluate(make_env, make_policy, evaluation, out, about=about, on_progress=on_progress)
     chosen = next((e for e in result.episodes if e.success), result.episodes[0])
     env = make_env()
     try:
@@ -94,7 +92,9 @@ def write_comparison(path: Path, real: np.ndarray, imagined: np.ndarray) -> None
     write_mp4(path, side_by_side(columns), fps=5)
 
 
-def write_demo_report(s: dict[str, Any], out: Path, quality: list[float], still: list[float]) -> None:
+def write_demo_report(
+    s: dict[str, Any], out: Path, quality: list[float], still: list[float]
+) -> None:
     low, high = s["wilson95"]
     report = Report(
         "worldmodel: one model that acts and imagines",

@@ -21,7 +21,7 @@ def stem_flops(model: WorldModel) -> int:
 
 
 def trunk_flops(model: WorldModel, tokens: int, layers: int, keys: int | None = None) -> int:
-    """Forward FLOPs of ``layers`` blocks over ``tokens`` tokens that read ``keys`` (default: all)."""
+    """Forward FLOPs of ``layers`` blocks: ``tokens`` tokens read ``keys`` (default: all)."""
     c = model.config.trunk
     matrices = 2 * (4 + 2 * c.mlp_ratio) * c.width**2
     return layers * tokens * (matrices + 4 * c.width * (keys or tokens))

@@ -2,7 +2,7 @@
 
 Convention, everywhere in this project: flow time ``t = 0`` is clean data and ``t = 1`` is noise,
 
-    x_t = (1 - t) x_0 + t eps,        v = dx_t/dt = eps - x_0        [Lipman et al. 2023; Self-Flow, arXiv 2603.06507 eq. 1-2]
+    x_t = (1 - t) x_0 + t eps,    v = dx_t/dt = eps - x_0    [Self-Flow, arXiv 2603.06507, eq. 1-2]
 
 Networks predict the clean data, ``x_hat`` (x-prediction: high-dimensional patches want it, JiT,
 arXiv 2511.13720), and the loss is taken in velocity space. Since x_t - x_0 = t v,
@@ -12,6 +12,7 @@ arXiv 2511.13720), and the loss is taken in velocity space. Since x_t - x_0 = t 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -23,7 +24,7 @@ T_MIN = 0.1
 
 
 def interpolate(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """The point x_t on the straight path from ``x_0`` (t = 0) to ``eps`` (t = 1); ``t`` broadcasts."""
+    """The point x_t on the path from ``x_0`` (t = 0) to ``eps`` (t = 1); ``t`` broadcasts."""
     return x_0 + t * (eps - x_0)
 
 
@@ -38,7 +39,7 @@ def x_to_velocity(x_hat: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
 
 
 def velocity_to_x(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """The clean data that a velocity stands for; inverse of :func:`x_to_velocity` for t >= T_MIN."""
+    """The clean data that a velocity stands for; inverse of x_to_velocity for t >= T_MIN."""
     return x_t - t.clamp(min=T_MIN) * v
 
 
@@ -90,13 +91,13 @@ def integrate(
     predict: Callable[[Tensor, float], Tensor], x_1: Tensor, steps: int,
     method: Literal["euler", "heun"] = "euler",
 ) -> Tensor:  # fmt: skip
-    """Carry noise ``x_1`` from t = 1 to data at t = 0 along the predicted velocity in ``steps`` steps.
+    """Carry noise ``x_1`` at t = 1 to data at t = 0 along the predicted velocity.
 
     ``predict(x_t, t)`` returns the clean data x_hat. Heun's last step is Euler's: the velocity at
     t = 0 is not defined by an x-prediction.
     """
     x, times = x_1, torch.linspace(1.0, 0.0, steps + 1).tolist()
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in itertools.pairwise(times):
         v = (x - predict(x, t)) / t
         x_euler = x + (t_next - t) * v
         if method == "heun" and t_next > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from worldmodel.shipped import find_checkpoint
 if TYPE_CHECKING:
     from worldmodel.bench import BenchEnvConfig, BenchPolicyConfig, BenchTrainConfig
     from worldmodel.collect import CollectConfig
+    from worldmodel.dataset import Dataset
     from worldmodel.demo import DemoConfig
     from worldmodel.evaluate import EvalConfig
     from worldmodel.imagine import ImagineConfig
@@ -60,6 +62,25 @@ class TrainOptions:
     data: Path = field(metadata={"help": "dataset folder, as `worldmodel collect` writes it"})
     holdout: int = field(default=20, metadata={"help": "episodes kept for validation"})
     resume: bool = field(default=False, metadata={"help": "go on from the state in out=…"})
+    init: str = field(
+        default="",
+        metadata={"help": "start from a checkpoint: its weights, size, normalisation ('': anew)"},
+    )
+
+
+def open_dataset(path: Path) -> Dataset:
+    """The dataset in ``path``, with a bar while its videos are decoded, which is the first time."""
+    from worldmodel.dataset import Dataset
+
+    with contextlib.ExitStack() as stack:
+        bars: list[progress] = []
+
+        def show(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress("decode", total, unit="frames")))
+            bars[0].advance(done - bars[0].done)
+
+        return Dataset(path, show)
 
 
 def run_train(
@@ -67,22 +88,28 @@ def run_train(
     objective: ObjectiveConfig, optim: OptimConfig,
 ) -> None:  # fmt: skip
     from worldmodel import checkpoint
-    from worldmodel.dataset import Dataset
+    from worldmodel.spec import check_compatible
     from worldmodel.train import train
     from worldmodel.train_report import write_report
 
-    dataset = Dataset(options.data)
+    dataset = open_dataset(options.data)
+    spec, initial = dataset.spec, None
+    if options.init:
+        initial = checkpoint.load(find_checkpoint(options.init)).model
+        check_compatible(dataset.spec, initial.spec)
+        spec, model = initial.spec, initial.config
     training, held_out = dataset.split(options.holdout)
     windows = dataset.windows(config.segment, model.chunk, training)
     validation = dataset.windows(config.segment, model.chunk, held_out)
     about = {
         "data": str(options.data),
+        "init": options.init,
         "episodes": len(training),
         **json.loads((folder / "run.json").read_text(encoding="utf-8")),
     }
     result = train(
-        windows, validation, dataset.spec, model, objective, optim, config, folder,
-        options.resume, about,
+        windows, validation, spec, model, objective, optim, config, folder, options.resume,
+        about, initial,
     )  # fmt: skip
     summary = {"steps": result.steps, "hours": result.hours, **result.metrics}
     write_json(folder / "result.json", summary)

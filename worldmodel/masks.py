@@ -41,7 +41,7 @@ class Layout(NamedTuple):
     leaf: Tensor  # (S,) number of the token's leaf, -1 for context
 
 
-def layout(groups: list[Group]) -> Layout:
+def layout(groups: list[Group], device: torch.device | None = None) -> Layout:
     """The layout of ``groups``, token by token in the order given."""
     rows = []
     for number, (kind, step, tokens) in enumerate(groups):
@@ -49,7 +49,7 @@ def layout(groups: list[Group]) -> Layout:
         limit = 2 * step + 1 if reads_action else 2 * step
         in_context = kind in ("obs", "act")
         rows += [(step, limit if in_context else -1, limit, -1 if in_context else number)] * tokens
-    return Layout(*torch.tensor(rows).unbind(1))
+    return Layout(*torch.tensor(rows, device=device).unbind(1))
 
 
 def window_start(steps: int, window: int) -> Tensor:

@@ -18,7 +18,7 @@ from worldmodel.masks import Group, attention_mask, layout, window_start
 from worldmodel.normalize import Affine, float_to_images, images_to_float
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import ObservationEmbedding, grid_positions, patchify, unpatchify
-from worldmodel.transformer import Trunk, TransformerConfig
+from worldmodel.transformer import TransformerConfig, Trunk
 
 #: what the outcome leaf reads at o_n, in this order
 OUTCOMES = ("success", "reward", "terminated", "value")
@@ -194,9 +194,7 @@ class WorldModel(nn.Module):
             [time.flatten(1), leaves.next_time.flatten(1), leaves.plan_time.flatten(1),
              time.new_zeros(B, T), leaves.inverse_time], dim=1,
         )  # fmt: skip
-        device = self.grid.device
-        tokens_at = type(layout(groups))(*(a.to(device) for a in layout(groups)))
-        mask = attention_mask(tokens_at, context.first)
+        mask = attention_mask(layout(groups, self.grid.device), context.first)
         x, _, features = self.trunk(
             x, times, self._rope(groups), mask, feature_layer=feature_layer, stop=stop
         )
@@ -225,12 +223,11 @@ class WorldModel(nn.Module):
         ``acted=False`` leaves the last step's act token out, as a plan must not see it.
         """
         tokens, time = self._context_tokens(context)
-        B, T, per_step = tokens.shape[:3]
+        T, per_step = tokens.shape[1:3]
         groups = [g for n in range(T) for g in (Group("obs", n, per_step - 1), Group("act", n, 1))]
         S = T * per_step - (0 if acted else 1)
         groups = groups if acted else groups[:-1]
-        where = type(layout(groups))(*(a.to(self.grid.device) for a in layout(groups)))
-        mask = attention_mask(where, context.first)
+        mask = attention_mask(layout(groups, self.grid.device), context.first)
         _, past, _ = self.trunk(
             tokens.flatten(1, 2)[:, :S], time.flatten(1)[:, :S], self._rope(groups), mask
         )
@@ -255,7 +252,7 @@ class WorldModel(nn.Module):
     def sample_next(
         self, memory: Memory, noise: tuple[Tensor, Tensor], steps: int, method: str = "euler"
     ) -> tuple[Tensor, Tensor]:
-        """Denoise the observation after the memory's last action: patches (B, N, Q), proprio (B, P)."""
+        """Denoise the observation after the last action: patches (B, N, Q), proprio (B, P)."""
         patch_noise, proprio_noise = noise
         B, N, Q = patch_noise.shape
 
@@ -280,11 +277,9 @@ class WorldModel(nn.Module):
 
 
 def clean_context(model: WorldModel, images: Tensor, proprio: Tensor, action: Tensor) -> Context:
-    """A context of known observations and actions: uint8 (B, T, C, h, w, 3), (B, T, P), (B, T, A)."""
+    """A context of known steps: uint8 (B, T, C, h, w, 3), (B, T, P) and actions (B, T, A)."""
     patches, normal = model.observe(images, proprio)
     B, T = normal.shape[:2]
     zeros = normal.new_zeros(B, T)
     first = window_start(T, model.config.window).to(zeros.device).expand(B, T)
     return Context(patches, normal, zeros, model.action_scale(action), zeros, first)
-
-

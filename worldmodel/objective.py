@@ -1,8 +1,8 @@
-"""The Self-Flow objective over one batch of segments [arXiv 2603.06507; design of the leaves: model.py].
+"""The Self-Flow objective over one batch of segments [arXiv 2603.06507].
 
     L = L_gen + gamma L_rep
     L_gen  velocity error of every leaf, a mean per modality, then weighted
-    L_rep  1 - cos(head(student features at 0.3 depth), teacher features at 0.7 depth), over channels
+    L_rep  1 - cos(head(student at 0.3 depth), teacher at 0.7 depth), over channels
 
 The student sees each leaf at two flow times spread over its tokens; the EMA teacher sees the same
 tokens, from the same noise, at the cleaner of the two, against a clean context.

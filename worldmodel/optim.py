@@ -17,7 +17,9 @@ class OptimConfig:
     weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors have none"})
     beta2: float = field(default=0.95, metadata={"help": "AdamW's second decay; the first is 0.9"})
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
-    ema: float = field(default=0.999, metadata={"help": "decay of the moving average, reached late"})
+    ema: float = field(
+        default=0.999, metadata={"help": "decay of the moving average, reached late"}
+    )
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -30,7 +32,7 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
 
 
 def ema_decay(step: int, largest: float) -> float:
-    """Warmed-up decay min(largest, (1 + i) / (10 + i)): without it a short run's teacher is noise."""
+    """min(largest, (1 + i) / (10 + i)): without a warm-up a short run's teacher is noise."""
     return min(largest, (1 + step) / (10 + step))
 
 

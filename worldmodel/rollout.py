@@ -47,7 +47,7 @@ def rollout(
     """
     device, W = model.grid.device, model.config.window
     patches, normal = model.observe(images.to(device), proprio.to(device))
-    B, N, Q = patches.shape
+    B = len(patches)
     context = [(patches, normal, 0.0)]
     actions: list[Tensor] = []
     seen: list[tuple[Tensor, Tensor]] = []

@@ -6,6 +6,7 @@ one proprioception token. Noise lives in patch space: a patch is p x p x 3 numbe
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -49,8 +50,7 @@ class PatchStem(nn.Module):
             raise ValueError(f"patch must be a power of two, got {patch}; choose 4, 8 or 16")
         channels = [3] + [max(32, width // 2 ** (stages - 1 - i)) for i in range(stages)]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1)
-            for a, b in zip(channels[:-1], channels[1:], strict=True)
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(channels)
         )
         self.project = nn.Linear(channels[-1], width)
 

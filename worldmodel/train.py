@@ -43,6 +43,9 @@ class TrainConfig:
         default=False, metadata={"help": "compile each block: a minute at the start, then faster"}
     )
     save_minutes: float = field(default=3.0, metadata={"help": "time between saved states"})
+    tensorboard: bool = field(
+        default=False, metadata={"help": "log to TensorBoard too; needs the extra [log]"}
+    )
     log_every: int = field(default=20, metadata={"help": "updates between lines of the log"})
     validate_every: int = field(default=500, metadata={"help": "updates between validations"})
     validate_windows: int = field(default=256, metadata={"help": "held-out windows per validation"})
@@ -221,18 +224,22 @@ def sample_first_plan(model: WorldModel, batch: Segment, generator: torch.Genera
 def train(
     windows: Windows, held_out: Windows, spec: DataSpec, model: ModelConfig,
     objective: ObjectiveConfig, optim: OptimConfig, config: TrainConfig, out: Path,
-    resume: bool = False, about: dict[str, Any] | None = None,
+    resume: bool = False, about: dict[str, Any] | None = None, initial: WorldModel | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train ``model`` on ``windows`` and write the EMA weights to ``out/checkpoint``.
 
     ``resume`` goes on from ``out/state.safetensors`` where there is one, bit for bit as if it had
-    never stopped (on a CPU). ``about`` is copied into the checkpoint. Ctrl-C saves first.
+    never stopped (on a CPU). ``about`` is copied into the checkpoint. ``initial`` gives the first
+    weights, whose spec and config then are ``spec`` and ``model``. Ctrl-C saves first.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     device = pick_device(config.device)
     context = autocast(device, config.precision)
     state = TrainState(spec, model, optim, config.seed).to(device)
+    if initial is not None:
+        state.model.load_state_dict(initial.state_dict())
+        state.teacher.load_state_dict(initial.state_dict())
     as_json = {
         "model": dataclasses.asdict(model), "objective": dataclasses.asdict(objective),
         "optim": dataclasses.asdict(optim),
@@ -246,7 +253,7 @@ def train(
         raise UserError(f"{file} exists: go on with resume=true, or give another out=…")
     if config.compile:
         state.compile()
-    log = MetricLog(out, resume_step=state.step if state.step else None)
+    log = MetricLog(out, state.step if state.step else None, config.tensorboard)
     picks = np.linspace(0, len(held_out) - 1, min(config.validate_windows, len(held_out)))
     validation = [
         to_segment(held_out.get(part.astype(np.int64)), device)
@@ -302,5 +309,3 @@ def _status(metrics: dict[str, float]) -> str:
     names = ("loss_plan", "loss_next", "cosine_next", "val_plan_mae")
     parts = [f"{n.removeprefix('loss_')} {metrics[n]:.3f}" for n in names if n in metrics]
     return " ".join([*parts, f"{metrics['tokens_per_s'] / 1000:.1f}k tok/s"])
-
-

@@ -33,7 +33,7 @@ def write_report(folder: Path, model: WorldModel, held_out: Windows, title: str)
     last = rows[-1]
     report = Report(title, f"{int(last['step'])} updates in {duration(3600 * last['hours'])}")
     wanted = {"plan loss, held out": "val_loss_plan", "frame loss, held out": "val_loss_next",
-              "error of plans": "val_plan_mae", "share of the matmul rate": "utilisation"}  # fmt: skip
+              "error of plans": "val_plan_mae", "of the matmul rate": "utilisation"}  # fmt: skip
     newest = {k: v for row in rows for k, v in row.items()}
     report.figures({name: f"{newest[k]:.3f}" for name, k in wanted.items() if k in newest})
     for heading, names in CURVES.items():

@@ -1,0 +1,137 @@
+"""Collection: the same data however it is run, stopped or disturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import ToyEnv, ToyPolicy, collect_toys
+
+from worldmodel.collect import CollectConfig, Disturbance, run_episode
+from worldmodel.errors import RunError, UserError
+from worldmodel.spec import spec_of_env
+
+SLOW = """
+import sys
+from pathlib import Path
+from conftest import collect_toys
+from worldmodel.collect import CollectConfig
+if __name__ == "__main__":
+    collect_toys(Path(sys.argv[1]), pause=0.02, lazy=3,
+                 config=CollectConfig(episodes=12, seed=100, workers=2, shard=2))
+"""
+
+
+def content(folder: Path) -> dict[str, bytes | list]:
+    """Everything that is data: tables by value, videos by byte."""
+    found: dict[str, bytes | list] = {}
+    for part in ("data", "meta", "videos"):
+        for file in sorted((folder / part).rglob("*")):
+            name = str(file.relative_to(folder))
+            if file.suffix == ".parquet":
+                found[name] = pq.read_table(file).to_pylist()
+            elif file.is_file() and file.suffix == ".mp4" and file.name[0] != ".":
+                found[name] = file.read_bytes()
+    return found
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path: Path, toys: Path) -> None:
+    collect_toys(tmp_path / "one", config=CollectConfig(episodes=8, seed=100, workers=1, shard=3))
+    assert content(tmp_path / "one") == content(toys)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SLOW)
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+
+    def start(out: Path) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, str(script), str(out)], env=environment)
+
+    def finish(out: Path) -> None:
+        with start(out) as process:
+            try:
+                assert process.wait(100) == 0
+            finally:
+                process.kill()
+
+    finish(tmp_path / "whole")
+    cut = tmp_path / "cut"
+    kept: list[tuple[Path, bytes]] = []
+    for shards in (1, 3):
+        deadline = time.monotonic() + 60
+        with start(cut) as process:
+            try:
+                while len(done := list((cut / "shards").glob("0*.parquet"))) < shards:
+                    assert process.poll() is None, "it ended before it was killed"
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            finally:
+                process.send_signal(signal.SIGKILL)
+        assert not (cut / "meta/info.json").exists()
+        assert all(file.read_bytes() == data for file, data in kept)
+        kept = [(file, file.read_bytes()) for file in done]
+        for file, _ in kept:
+            pq.read_table(file)
+    finish(cut)
+    assert content(cut) == content(tmp_path / "whole")
+
+
+def test_failures_are_tried_again_or_kept(tmp_path: Path) -> None:
+    def config(keep: str) -> CollectConfig:
+        return CollectConfig(
+            episodes=5, seed=100, workers=1, shard=5, keep=keep, action_noise=0, burst=0
+        )
+
+    summary = collect_toys(tmp_path / "success", lazy=3, config=config("success"))
+    assert (summary["episodes"], summary["attempts"]) == (5, 6)  # seed 102 is lazy, its retry not
+    summary = collect_toys(tmp_path / "all", lazy=3, config=config("all"))
+    assert (summary["episodes"], summary["attempts"]) == (5, 5)
+    assert summary["success_rate"] == pytest.approx(4 / 5)
+    with pytest.raises(RunError, match="keep=all"):
+        collect_toys(tmp_path / "never", lazy=1, config=config("success"))
+
+
+def test_another_configuration_is_refused(tmp_path: Path) -> None:
+    collect_toys(tmp_path, config=CollectConfig(episodes=2, seed=100, workers=1))
+    with pytest.raises(UserError, match=r"seed was 100, is 101.*another out="):
+        collect_toys(tmp_path, config=CollectConfig(episodes=2, seed=101, workers=1))
+
+
+def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
+    env = ToyEnv()
+    spec = spec_of_env(env)
+    noisy = CollectConfig(episodes=1, action_noise=0.3, burst=1.0)
+    episode = run_episode(env, ToyPolicy(env), spec, 104, noisy)
+    wanted = ToyPolicy(env)
+    wanted.reset([104])
+    for n in range(len(episode)):
+        assert np.array_equal(
+            wanted.act({"proprio": episode.proprio[n : n + 1]})[0], episode.label[n]
+        )
+    assert not np.array_equal(episode.action, episode.label)
+    assert np.abs(episode.action).max() <= 1
+    clean = CollectConfig(episodes=1, action_noise=0, burst=0)
+    episode = run_episode(env, ToyPolicy(env), spec, 104, clean)
+    assert np.array_equal(episode.action, episode.label)
+
+
+def test_noise_is_correlated_and_spares_the_gripper_outside_of_pushes() -> None:
+    config = CollectConfig(action_noise=0.3, burst=0.0)
+    pairs = []
+    for seed in range(40):
+        disturb = Disturbance(3, config, np.random.default_rng(seed))
+        wanted = np.array([0.0, 0.0, 1.0], np.float32)
+        executed = np.stack([disturb(wanted, n) for n in range(60)])
+        assert (executed[:, 2] == 1).all()
+        pairs.append(np.corrcoef(executed[20:-1, 0], executed[21:, 0])[0, 1])
+    assert 0.5 < np.mean(pairs) < 0.8

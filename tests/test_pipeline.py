@@ -1,0 +1,94 @@
+"""The whole way on real input, small: collect, check, train, resume, evaluate, imagine, demo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worldmodel import cli
+from worldmodel.checkpoint import load
+
+#: a model that trains in a second
+SMALL = ["model.trunk.width=64", "model.trunk.heads=2", "model.trunk.depth=2", "optim.warmup=2"]
+TRAIN = ["train", "batch=4", "steps=6", "holdout=1", "validate_every=3", "log_every=1", "threads=1"]
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset of three demonstrations and a barely trained checkpoint."""
+    place = tmp_path_factory.mktemp("pipeline")
+    collect = ["collect", "episodes=3", "workers=1", "shard=2", f"out={place / 'data'}"]
+    assert cli.main(collect) == 0
+    assert cli.main([*TRAIN, *SMALL, f"data={place / 'data'}", f"out={place / 'run'}"]) == 0
+    return place
+
+
+def test_the_dataset_is_sound(place: Path) -> None:
+    summary = result(place / "data")
+    assert summary["episodes"] == 3
+    assert summary["success_rate"] > 0.5
+    assert cli.main(["data", "check", str(place / "data")]) == 0
+
+
+def test_training_leaves_a_checkpoint_curves_and_a_report(place: Path) -> None:
+    assert np.isfinite(result(place / "run")["val_loss_plan"])
+    about = load(place / "run" / "checkpoint").about
+    assert about["training"]["step"] == 6
+    assert about["versions"]["torch"]
+    html = (place / "run" / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in html
+    assert "<svg" in html
+
+
+def test_a_finished_run_can_be_used_as_a_start_but_not_overwritten(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = [*TRAIN, *SMALL, f"data={place / 'data'}", f"out={place / 'run'}"]
+    assert cli.main(again) == 2
+    assert "resume=true" in capsys.readouterr().err
+    out = tmp_path / "fine"
+    words = [*TRAIN, f"init={place / 'run'}", f"data={place / 'data'}", f"out={out}"]
+    assert cli.main(words) == 0
+    assert load(out / "checkpoint").model.config.trunk.width == 64
+
+
+def test_data_of_another_camera_set_or_frequency_do_not_suit_a_checkpoint(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, value, message in (
+        ("control_frequency", 20.0, "control_frequency: the dataset has 20.0, the checkpoint 10.0"),
+        ("cameras", ["front"], "cameras: the dataset has ('front',), the checkpoint"),
+    ):
+        data = tmp_path / key
+        shutil.copytree(place / "data", data, ignore=shutil.ignore_patterns("cache"))
+        file = data / "meta" / "worldmodel.json"
+        about = json.loads(file.read_text(encoding="utf-8"))
+        about["spec"][key] = value
+        file.write_text(json.dumps(about), encoding="utf-8")
+        words = [*TRAIN, f"init={place / 'run'}", f"data={data}", f"out={tmp_path / 'out'}"]
+        assert cli.main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
+    policy = f"policy={place / 'run'}"
+    out = tmp_path / "eval"
+    assert cli.main(["eval", policy, "episodes=2", "workers=1", "max_steps=8", f"out={out}"]) == 0
+    summary = result(out)
+    assert summary["episodes"] == 2
+    assert set(summary) >= {"success_rate", "wilson95", "env", "policy", "seed", "outcomes"}
+    assert "data:video/mp4;base64," in (out / "report.html").read_text(encoding="utf-8")
+
+    out = tmp_path / "demo"
+    words = ["demo", policy, "episodes=1", "imagine=3", "workers=1", f"out={out}"]
+    assert cli.main(words) == 0
+    assert np.isfinite(result(out)["imagined_psnr"])
+    assert (out / "videos" / "imagined.mp4").stat().st_size > 1000
