@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
-from worldmodel.collect import CollectConfig, Disturbance, run_episode
+from worldmodel.collect import CollectConfig, run_episode
+from worldmodel.disturbance import Disturbance
 from worldmodel.errors import RunError, UserError
 from worldmodel.spec import spec_of_env
 

@@ -6,9 +6,9 @@ import copy
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
     from worldmodel.model import ModelConfig
     from worldmodel.objective import ObjectiveConfig
     from worldmodel.spec import DataSpec
-
-
-class Actor(Protocol):
-    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None: ...
-
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray: ...
+    from worldmodel.trials import Actor
 
 
 @dataclass(frozen=True)
@@ -123,11 +118,12 @@ def bench_train(
     """Training throughput on random data of the right shapes, as a share of the matmul peak."""
     import torch
 
+    from worldmodel.device import autocast, pick_device
     from worldmodel.flops import matmul_rate, segment_tokens, training_flops
     from worldmodel.model import OUTCOMES
     from worldmodel.objective import Segment
     from worldmodel.optim import OptimConfig
-    from worldmodel.train import TrainState, autocast, pick_device, train_step
+    from worldmodel.train import TrainState, train_step
     from worldmodel.transformer import parameter_count
 
     if config.threads:

@@ -11,34 +11,29 @@ import multiprocessing
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from worldmodel import lerobot
+from worldmodel.disturbance import Disturbance
 from worldmodel.episode import Episode
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
 from worldmodel.runs import usable_cores
 from worldmodel.spec import DataSpec, FeatureStats, spec_of_env
-from worldmodel.trials import end_with_parent
+from worldmodel.trials import Actor, end_with_parent
 
 SHARDS = "shards"
 #: attempt j at episode i runs with seed + i + j * RETRY
 RETRY = 1_000_000_000
 ATTEMPTS = 20
-
-
-class Actor(Protocol):
-    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None: ...
-
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -66,41 +61,9 @@ class CollectConfig:
             )
         if not (0 <= self.action_noise <= 2 and 0 <= self.burst <= 1):
             raise ValueError(
-                f"expected action_noise in 0..2 and burst in 0..1, got {self.action_noise}, {self.burst}"
+                "expected action_noise in 0..2 and burst in 0..1, got "
+                f"{self.action_noise} and {self.burst}"
             )
-
-
-class Disturbance:
-    """What is added to the wanted actions, so that the data contain recoveries [DART, Laskey et al. 2017].
-
-    Correlated noise (AR(1), 0.7) of a level drawn per episode, and sometimes a push of four steps, in
-    which the gripper may also flip. Rotations out of the plane get a third. The last dimension is
-    taken for the gripper; it gets no noise. The *label* stays what the policy wanted.
-    """
-
-    LENGTH = 4
-
-    def __init__(self, A: int, config: CollectConfig, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.level = rng.uniform(0, config.action_noise)
-        self.start = int(rng.integers(3, 30)) if rng.random() < config.burst else None
-        self.push = 0.9 * rng.normal(size=A)
-        self.weight = np.ones(A)
-        if A == 7:
-            self.weight[3:5] = 0.33
-        self.weight[-1] = 0.0
-        self.noise = np.zeros(A)
-
-    def __call__(self, wanted: np.ndarray, step: int) -> np.ndarray:
-        """The action to execute, in [-1, 1]."""
-        self.noise = 0.7 * self.noise + 0.71 * self.rng.normal(size=len(wanted))
-        added = self.level * self.noise
-        executed = wanted.copy()
-        if self.start is not None and self.start <= step < self.start + self.LENGTH:
-            added = added + self.push
-            if self.rng.random() < 0.2:
-                executed[-1] = -executed[-1]
-        return np.clip(executed + self.weight * added, -1.0, 1.0).astype(np.float32)
 
 
 def run_episode(
@@ -211,7 +174,9 @@ def _shard(number: int) -> tuple[int, int]:
             )
     for camera in spec.cameras:
         frames = (frame for e in episodes for frame in e.images[camera])
-        lerobot.write_video(out / lerobot.video_path(camera, number), frames, spec.control_frequency)
+        lerobot.write_video(
+            out / lerobot.video_path(camera, number), frames, spec.control_frequency
+        )
     fps, start, rows, tables = spec.control_frequency, 0, [], []
     for i, episode in enumerate(episodes, start=first):
         rows.append(lerobot.episode_row(episode, i, number, start, fps))
@@ -290,9 +255,7 @@ def _finish(out: Path, spec: DataSpec, config: CollectConfig, shards: list[int])
         "success_rate": sum(r["success"] for r in rows) / attempts,
         "mean_steps": float(np.mean(lengths)), "longest": max(lengths),
     }  # fmt: skip
-    lerobot.write_table(
-        out / lerobot.DATA.format(chunk_index=0, file_index=0), frames
-    )
+    lerobot.write_table(out / lerobot.DATA.format(chunk_index=0, file_index=0), frames)
     lerobot.write_table(out / lerobot.EPISODES, pa.Table.from_pylist(rows))
     lerobot.write_table(out / lerobot.TASKS, lerobot.tasks_table(spec.tasks))
     write_json(out / lerobot.STATS, stats)

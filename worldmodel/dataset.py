@@ -56,7 +56,7 @@ class Dataset:
     def __init__(
         self, path: str | Path, on_progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Open ``path``; the first time its videos are decoded (``on_progress(done, total)`` frames).
+        """Open ``path``; the first time its videos are decoded, with ``on_progress(done, total)``.
 
         Raises UserError when files are missing, truncated, corrupt or don't fit each other.
         """
@@ -116,9 +116,7 @@ class Dataset:
                 f"{cache} is damaged ({error}); delete that folder, it is made anew"
             ) from error
 
-    def _build_cache(
-        self, mark: dict, on_progress: Callable[[int, int], None] | None
-    ) -> None:
+    def _build_cache(self, mark: dict, on_progress: Callable[[int, int], None] | None) -> None:
         """Decode into a folder of its own, then rename it into place."""
         temporary = self.path / f".{CACHE}-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -149,9 +147,7 @@ class Dataset:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _decode(
-        self, images: np.ndarray, on_progress: Callable[[int, int], None] | None
-    ) -> None:
+    def _decode(self, images: np.ndarray, on_progress: Callable[[int, int], None] | None) -> None:
         rows = lerobot.read_table(self.path / lerobot.EPISODES).to_pylist()
         fps, done, total = self.info["fps"], 0, images.shape[0] * images.shape[1]
         for c, camera in enumerate(self.spec.cameras):
@@ -192,7 +188,11 @@ class Windows:
     """Windows of T steps that lie within one episode each."""
 
     def __init__(
-        self, arrays: dict[str, np.ndarray], episodes: Sequence[EpisodeInfo], length: int, chunk: int
+        self,
+        arrays: dict[str, np.ndarray],
+        episodes: Sequence[EpisodeInfo],
+        length: int,
+        chunk: int,
     ) -> None:
         self._arrays, self.length, self.chunk = arrays, length, chunk
         long_enough = [e for e in episodes if e.length >= length]
@@ -264,15 +264,15 @@ def _frames(path: Path, info: dict) -> pa.Table:
     return pa.concat_tables([lerobot.read_table(f) for f in files])
 
 
-def _tables(
-    table: pa.Table, episodes: list[EpisodeInfo], spec: DataSpec
-) -> dict[str, np.ndarray]:
-    """The streams of numbers, float32 per frame; UserError where columns are missing or too narrow."""
+def _tables(table: pa.Table, episodes: list[EpisodeInfo], spec: DataSpec) -> dict[str, np.ndarray]:
+    """The streams of numbers per frame; UserError where columns are missing or too narrow."""
     widths = {"observation.state": spec.P, "action": spec.A, "action.executed": spec.A}
     flags = ("next.reward", "next.terminated", "next.success")
     missing = [name for name in (*widths, *flags) if name not in table.column_names]
     if missing:
-        raise UserError(f"the data have no columns {missing}; expected those of `worldmodel collect`")
+        raise UserError(
+            f"the data have no columns {missing}; expected those of `worldmodel collect`"
+        )
     columns = {}
     for name, width in widths.items():
         flat = table[name].combine_chunks().flatten().to_numpy()
@@ -283,7 +283,9 @@ def _tables(
         columns[name] = flat.reshape(-1, width).astype(np.float32)
         if not np.isfinite(columns[name]).all():
             row = int(np.flatnonzero(~np.isfinite(columns[name]).all(axis=1))[0])
-            raise UserError(f"column '{name}' is not finite in row {row}; see `worldmodel data check`")
+            raise UserError(
+                f"column '{name}' is not finite in row {row}; see `worldmodel data check`"
+            )
     reward, terminated, success = (table[n].to_numpy().astype(np.float32) for n in flags)
     outcome = np.zeros((len(table), 4), np.float32)
     for e in episodes:
@@ -298,4 +300,3 @@ def _tables(
         "proprio": columns["observation.state"], "action": columns["action.executed"],
         "label": columns["action"], "outcome": outcome,
     }  # fmt: skip
-

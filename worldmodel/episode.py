@@ -1,9 +1,9 @@
 """One episode in memory, aligned as below; images stay uint8.
 
-    n            0        1        2              T
-    images       o_0 ───► o_1 ───► o_2 ─── … ───► o_T      T+1 entries, as proprio
-    action           a_0      a_1      …  a_{T-1}          T entries; a_n leads from o_n to o_{n+1}
-    reward           r_0      r_1      …  r_{T-1}          earned by a_n, read off o_{n+1}
+n            0        1        2              T
+images       o_0 ───► o_1 ───► o_2 ─── … ───► o_T      T+1 entries, as proprio
+action           a_0      a_1      …  a_{T-1}          T entries; a_n leads from o_n to o_{n+1}
+reward           r_0      r_1      …  r_{T-1}          earned by a_n, read off o_{n+1}
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Episode:
         )
         for name, expected in lengths.items():
             if len(getattr(self, name)) != expected:
+                found = len(getattr(self, name))
                 raise UserError(
-                    f"episode with seed {self.seed}: {name} has {len(getattr(self, name))} entries, "
+                    f"episode with seed {self.seed}: {name} has {found} entries, "
                     f"expected {expected} for {T} actions"
                 )
         for name, frames in self.images.items():

@@ -1,4 +1,4 @@
-"""DataSpec: what a dataset holds and what a model eats; written into every dataset and checkpoint."""
+"""DataSpec: what a dataset holds and a model eats; it is in every dataset and checkpoint."""
 
 from __future__ import annotations
 
@@ -85,12 +85,15 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
     cameras = tuple(getattr(inner, "cameras", images))
     if not images or set(cameras) != set(images):
         raise UserError(
-            f"observation space: got images {sorted(images)}, expected {list(cameras) or 'at least one'}"
+            f"observation space: got images {sorted(images)}, expected "
+            f"{list(cameras) or 'at least one'}"
             "; give the env its cameras"
         )
     sizes = {images[name].shape[:2] for name in cameras}
     if len(sizes) > 1:
-        raise UserError(f"image sizes: got {sorted(sizes)}, expected one for all cameras; resize them")
+        raise UserError(
+            f"image sizes: got {sorted(sizes)}, expected one for all cameras; resize them"
+        )
     if "proprio" not in boxes or len(boxes["proprio"].shape) != 1:
         raise UserError("observation space: expected a vector 'proprio', got none; wrap the env")
     if not isinstance(action, spaces.Box) or len(action.shape) != 1 or not action.is_bounded():
@@ -140,7 +143,7 @@ def check_spaces(
     if wrong:
         raise UserError(
             "the env does not fit the policy:\n  " + "\n  ".join(wrong)
-            + f"\nmake the env as the policy's was ({spec.env} with {spec.env_options or 'defaults'})"
+            + f"\nmake the env as the policy's: {spec.env} with {spec.env_options or 'defaults'}"
         )  # fmt: skip
 
 

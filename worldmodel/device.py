@@ -1,0 +1,38 @@
+"""Where the model runs and in which number format; detected, not assumed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from worldmodel.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device: got '{name}', expected auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device=cuda: this torch sees no GPU; use device=cpu, or install a CUDA build of torch "
+            "(worldmodel doctor shows what is here)"
+        )
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 products are fast here: GPUs since Ampere, CPUs with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """bf16 autocast as ``precision`` asks (auto, fp32, bf16)."""
+    enabled = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
