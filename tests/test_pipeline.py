@@ -35,7 +35,7 @@ def test_the_dataset_is_sound(place: Path) -> None:
     summary = result(place / "data")
     assert summary["episodes"] == 3
     assert summary["success_rate"] > 0.5
-    assert cli.main(["data", "check", str(place / "data")]) == 0
+    assert cli.main(["data", "check", f"data={place / 'data'}"]) == 0
 
 
 def test_training_leaves_a_checkpoint_curves_and_a_report(place: Path) -> None:

@@ -146,6 +146,15 @@ COMMANDS: dict[str, Command] = {
         parts=("worldmodel.bench:BenchPolicyConfig", ENV, POLICY),
         job="worldmodel.jobs:run_bench_policy",
     ),
+    "data check": Command(
+        summary="what is wrong with a dataset, in plain words",
+        details="Reads every table and every frame. Exit code 1 when something makes it unfit "
+        "for training; notes are things worth a look.",
+        examples=("worldmodel data check data=data/pick_can",),
+        parts=("worldmodel.jobs:DataCheckConfig",),
+        job="worldmodel.jobs:run_data_check",
+        writes=False,
+    ),
     "doctor": Command(
         summary="what this machine can do, what is missing, and the command that mends it",
         details="Looks at Python, torch, processor, GPU, rendering, video and disk. Exit code 1 "

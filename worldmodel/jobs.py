@@ -198,6 +198,22 @@ def run_bench_policy(
 
 
 @dataclass(frozen=True)
+class DataCheckConfig:
+    data: Path = field(metadata={"help": "dataset folder"})
+
+
+def run_data_check(config: DataCheckConfig) -> None:
+    from worldmodel.datacheck import check
+
+    videos = sum(1 for _ in (config.data / "videos").rglob("*.mp4"))
+    with progress("check", total=videos, unit="videos") as bar:
+        report = check(config.data, bar.advance)
+    print(report.text())
+    if not report.ok:
+        raise RunError(f"{config.data} is not fit for training: see the errors above")
+
+
+@dataclass(frozen=True)
 class DoctorConfig:
     folder: Path = field(default=Path(), metadata={"help": "where data would be written"})
 
