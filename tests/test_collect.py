@@ -25,8 +25,8 @@ from pathlib import Path
 from conftest import collect_toys
 from worldmodel.collect import CollectConfig
 if __name__ == "__main__":
-    collect_toys(Path(sys.argv[1]), pause=0.02, lazy=3,
-                 config=CollectConfig(episodes=12, seed=100, workers=2, shard=2))
+    collect_toys(Path(sys.argv[1]), pause=0.01, lazy=3,
+                 config=CollectConfig(episodes=10, seed=100, workers=1, shard=2))
 """
 
 
