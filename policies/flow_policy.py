@@ -12,7 +12,7 @@ import torch
 from policies.chunking import ChunkPlayer
 from worldmodel import checkpoint
 from worldmodel.errors import UserError
-from worldmodel.model import WorldModel, clean_context
+from worldmodel.model import WorldModel
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import check_spaces
 
@@ -95,14 +95,13 @@ class FlowPolicy:
             np.random.default_rng([abs(int(seed)), int(draw)]).standard_normal((H, A))
             for seed, draw in zip(seeds, draws, strict=True)
         ])  # fmt: skip
-        images = np.stack([obs[name] for name in self.spec.cameras], axis=1)[:, None]
-        context = clean_context(
-            self.model,
+        images = np.stack([obs[name] for name in self.spec.cameras], axis=1)
+        patches, proprio = self.model.observe(
             torch.from_numpy(images).to(device),
-            torch.from_numpy(obs["proprio"].astype(np.float32))[:, None].to(device),
-            torch.zeros(len(rows), 1, A, device=device),
+            torch.from_numpy(obs["proprio"].astype(np.float32)).to(device),
         )
-        memory = self.model.encode(context, acted=False)
+        memory = self.model.memory(len(rows), window=1)
+        self.model.remember_obs(memory, patches, proprio, torch.zeros(len(rows), device=device))
         plan = self.model.sample_plan(
             memory, torch.from_numpy(noise).float().to(device), self.flow_steps
         )

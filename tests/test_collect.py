@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
-from worldmodel.collect import CollectConfig, run_episode
-from worldmodel.disturbance import Disturbance
+from worldmodel.collect import CollectConfig, executor, run_episode
+from worldmodel.dataset import Dataset
+from worldmodel.disturbance import Disturbance, Exploration
 from worldmodel.errors import RunError, UserError
 from worldmodel.spec import spec_of_env
 
@@ -112,7 +113,7 @@ def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
     env = ToyEnv()
     spec = spec_of_env(env)
     noisy = CollectConfig(episodes=1, action_noise=0.3, burst=1.0)
-    episode = run_episode(env, ToyPolicy(env), spec, 104, noisy)
+    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, noisy, explore=False))
     wanted = ToyPolicy(env)
     wanted.reset([104])
     for n in range(len(episode)):
@@ -122,7 +123,7 @@ def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
     assert not np.array_equal(episode.action, episode.label)
     assert np.abs(episode.action).max() <= 1
     clean = CollectConfig(episodes=1, action_noise=0, burst=0)
-    episode = run_episode(env, ToyPolicy(env), spec, 104, clean)
+    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, clean, explore=False))
     assert np.array_equal(episode.action, episode.label)
 
 
@@ -136,3 +137,34 @@ def test_noise_is_correlated_and_spares_the_gripper_outside_of_pushes() -> None:
         assert (executed[:, 2] == 1).all()
         pairs.append(np.corrcoef(executed[20:-1, 0], executed[21:, 0])[0, 1])
     assert 0.5 < np.mean(pairs) < 0.8
+
+
+def test_explorations_are_spread_kept_and_not_demonstrations(tmp_path: Path) -> None:
+    config = CollectConfig(episodes=8, seed=100, workers=1, shard=3, explore=0.25)
+    assert [config.explores(i) for i in range(8)] == [False, False, False, True] * 2
+    summary = collect_toys(tmp_path, config=config)
+    assert (summary["episodes"], summary["demonstrations"]) == (8, 6)
+    dataset = Dataset(tmp_path)
+    assert [e.demonstration for e in dataset.episodes] == [True, True, True, False] * 2
+    for e in dataset.episodes:
+        windows = dataset.windows(2, 3, [e.index])
+        batch = windows.get(np.arange(len(windows)))
+        assert batch.plan_mask[:, :, 0].all() == e.demonstration
+        assert batch.plan_mask.any() == e.demonstration
+
+
+def test_an_exploration_goes_through_all_of_its_phases() -> None:
+    seen: dict[str, list[np.ndarray]] = {}
+    wanted = np.array([0.5, 0.0, 1.0], np.float32)
+    for seed in range(30):
+        explore = Exploration(3, np.random.default_rng(seed))
+        for n in range(60):
+            action = explore(wanted, n)
+            assert np.abs(action).max() <= 1
+            seen.setdefault(explore.phase, []).append(action)
+    assert set(seen) == set(Exploration.PHASES)
+    assert (np.stack(seen["contrary"])[:, 2] == -1).all()
+    assert (np.stack(seen["follow"])[:, 2] == 1).all()
+    assert not np.stack(seen["idle"]).any()
+    assert set(np.stack(seen["wander"])[:, 2]) == {-1.0, 1.0}
+    assert np.stack(seen["wander"])[:, 0].std() > 0.4

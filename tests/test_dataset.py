@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ToyEnv, ToyPolicy
 
-from worldmodel.collect import CollectConfig, run_episode
+from worldmodel.collect import CollectConfig, executor, run_episode
 from worldmodel.datacheck import check
 from worldmodel.dataset import Dataset
 from worldmodel.episode import Episode
@@ -33,8 +33,12 @@ def truth(dataset: Dataset) -> list[Episode]:
     env = ToyEnv()
     config = CollectConfig(episodes=8, seed=100)
     return [
-        run_episode(env, ToyPolicy(env), dataset.spec, e.seed, config) for e in dataset.episodes
-    ]
+        run_episode(
+            env, ToyPolicy(env), dataset.spec, e.seed,
+            executor(dataset.spec, e.seed, config, explore=False),
+        )
+        for e in dataset.episodes
+    ]  # fmt: skip
 
 
 def test_every_window_is_a_piece_of_one_episode(toys: Path) -> None:

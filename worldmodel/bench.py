@@ -32,8 +32,8 @@ class BenchEnvConfig:
 @dataclass(frozen=True)
 class BenchTrainConfig:
     steps: int = field(default=8, metadata={"help": "updates to time, after two to warm up"})
-    batch: int = field(default=32, metadata={"help": "B, segments per update"})
-    segment: int = field(default=2, metadata={"help": "T, env steps per segment"})
+    batch: int = field(default=16, metadata={"help": "B, segments per update"})
+    segment: int = field(default=4, metadata={"help": "T, env steps per segment"})
     threads: int = field(default=0, metadata={"help": "CPU threads (0: torch's own choice)"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
     precision: str = field(default="auto", metadata={"help": "auto, fp32 or bf16"})

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from worldmodel import lerobot
-from worldmodel.disturbance import Disturbance
+from worldmodel.disturbance import Disturbance, Executor, Exploration
 from worldmodel.episode import Episode
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
@@ -51,6 +51,13 @@ class CollectConfig:
     burst: float = field(
         default=0.35, metadata={"help": "chance of an episode with a push of a few steps"}
     )
+    explore: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of exploratory episodes: failures, pushes, empty grasps, drops. They "
+            "teach what follows from actions; no plan is learned from them"
+        },
+    )
     shard: int = field(default=10, metadata={"help": "episodes per file"})
 
     def __post_init__(self) -> None:
@@ -59,20 +66,27 @@ class CollectConfig:
                 f"expected episodes and shard >= 1, workers and seed >= 0; got {self.episodes}, "
                 f"{self.shard}, {self.workers}, {self.seed}"
             )
-        if not (0 <= self.action_noise <= 2 and 0 <= self.burst <= 1):
+        if not (0 <= self.action_noise <= 2 and 0 <= self.burst <= 1 and 0 <= self.explore <= 1):
             raise ValueError(
-                "expected action_noise in 0..2 and burst in 0..1, got "
-                f"{self.action_noise} and {self.burst}"
+                "expected action_noise in 0..2, burst and explore in 0..1, got "
+                f"{self.action_noise}, {self.burst} and {self.explore}"
             )
 
+    def explores(self, episode: int) -> bool:
+        """Whether this episode is an exploration: they are spread evenly over the dataset."""
+        return int((episode + 1) * self.explore) > int(episode * self.explore)
 
-def run_episode(
-    env: Any, policy: Actor, spec: DataSpec, seed: int, config: CollectConfig
-) -> Episode:
+
+def executor(spec: DataSpec, seed: int, config: CollectConfig, explore: bool) -> Executor:
+    """What turns the wanted actions of the episode with this seed into the executed ones."""
+    rng = np.random.default_rng([seed, 1])
+    return Exploration(spec.A, rng) if explore else Disturbance(spec.A, config, rng)
+
+
+def run_episode(env: Any, policy: Actor, spec: DataSpec, seed: int, disturb: Executor) -> Episode:
     """One episode; UserError when the env or the policy gives something that is not finite."""
     obs, info = env.reset(seed=seed)
     policy.reset([seed])
-    disturb = Disturbance(spec.A, config, np.random.default_rng([seed, 1]))
     observations, rows, over = [obs], [], False
     while not over:
         wanted = np.asarray(policy.act({k: np.asarray(v)[None] for k, v in obs.items()}))[0]
@@ -163,8 +177,9 @@ def _shard(number: int) -> tuple[int, int]:
     for i in range(first, first + _size(config, number)):
         for j in range(ATTEMPTS):
             attempts += 1
-            episode = run_episode(env, policy, spec, config.seed + i + j * RETRY, config)
-            if episode.succeeded or config.keep == "all":
+            seed, explore = config.seed + i + j * RETRY, config.explores(i)
+            episode = run_episode(env, policy, spec, seed, executor(spec, seed, config, explore))
+            if episode.succeeded or explore or config.keep == "all":
                 episodes.append(episode)
                 break
         else:
@@ -179,7 +194,8 @@ def _shard(number: int) -> tuple[int, int]:
         )
     fps, start, rows, tables = spec.control_frequency, 0, [], []
     for i, episode in enumerate(episodes, start=first):
-        rows.append(lerobot.episode_row(episode, i, number, start, fps))
+        row = lerobot.episode_row(episode, i, number, start, fps)
+        rows.append({**row, "demonstration": not config.explores(i)})
         tables.append(lerobot.frame_table(episode, i, fps))
         start += len(episode) + 1
     meta = _shard_file(out / SHARDS, number)
@@ -242,16 +258,20 @@ def _finish(out: Path, spec: DataSpec, config: CollectConfig, shards: list[int])
         return values.flatten().to_numpy().reshape(len(frames), -1)
 
     proprio, label = column("observation.state"), column("action")[acting]
+    shown = np.repeat([r["demonstration"] for r in rows], [r["length"] for r in rows])[acting]
     spec = replace(
-        spec, proprio_stats=FeatureStats.of(proprio), action_stats=FeatureStats.of(label)
-    )
+        spec, proprio_stats=FeatureStats.of(proprio),
+        change_stats=FeatureStats.of((proprio[1:] - proprio[:-1])[acting[:-1]]),
+        action_stats=FeatureStats.of(label[shown] if shown.any() else label),
+    )  # fmt: skip
     keys = [lerobot.video_key(c) for c in spec.cameras]
     stats = {key: lerobot.pooled(rows, key) for key in keys}
     stats |= {"observation.state": lerobot.vector_stats(proprio),
               "action": lerobot.vector_stats(label)}  # fmt: skip
     lengths = [row["length"] - 1 for row in rows]
     summary = {
-        "episodes": len(rows), "steps": sum(lengths), "attempts": attempts,
+        "episodes": len(rows), "demonstrations": sum(r["demonstration"] for r in rows),
+        "steps": sum(lengths), "attempts": attempts,
         "success_rate": sum(r["success"] for r in rows) / attempts,
         "mean_steps": float(np.mean(lengths)), "longest": max(lengths),
     }  # fmt: skip

@@ -275,16 +275,25 @@ def _statistics(data: _Data) -> Iterator[Problem]:
     """The spec's statistics, with which a model normalises, against the data."""
     if data.frames is None or data.spec is None or data.rows is None:
         return
-    keep = np.ones(len(data.frames), bool)
-    keep[[r["dataset_to_index"] - 1 for r in data.rows]] = False
-    for column, stats, mask in (
-        ("observation.state", data.spec.proprio_stats, slice(None)),
-        ("action", data.spec.action_stats, keep),
+    acting = np.ones(len(data.frames), bool)
+    acting[[r["dataset_to_index"] - 1 for r in data.rows]] = False
+    shown = np.zeros(len(data.frames), bool)
+    for r in data.rows:
+        shown[r["dataset_from_index"] : r["dataset_to_index"]] = r["demonstration"]
+    proprio, label = (_matrix(data.frames, name) for name in ("observation.state", "action"))
+    for column, stats, values in (
+        ("observation.state", data.spec.proprio_stats, proprio),
+        (
+            "change of observation.state",
+            data.spec.change_stats,
+            np.diff(proprio, axis=0)[acting[:-1]],
+        ),
+        ("action", data.spec.action_stats, label[acting & shown if shown.any() else acting]),
     ):
         if stats is None:
             yield Problem(str(lerobot.SPEC), f"no statistics of '{column}'", "collect again")
             continue
-        true = FeatureStats.of(_matrix(data.frames, column)[mask])
+        true = FeatureStats.of(values)
         for name in ("mean", "std", "min", "max", "q01", "q99"):
             got, want = np.array(getattr(stats, name)), np.array(getattr(true, name))
             if got.shape != want.shape or not np.allclose(got, want, rtol=1e-3, atol=1e-4):

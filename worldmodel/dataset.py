@@ -37,7 +37,9 @@ class Batch(NamedTuple):
     proprio: np.ndarray  # float32 (B, T+1, P)
     action: np.ndarray  # float32 (B, T, A) executed
     plan: np.ndarray  # float32 (B, T, H, A) demonstrated actions n … n+H-1
-    plan_mask: np.ndarray  # bool (B, T, H) False past the episode's end, where the last repeats
+    plan_mask: (
+        np.ndarray
+    )  # bool (B, T, H) False past the end (the last repeats) and in explorations
     outcome: np.ndarray  # float32 (B, T, 4) success, reward, terminated on arriving at o_n; value
 
 
@@ -48,6 +50,7 @@ class EpisodeInfo(NamedTuple):
     success: bool
     seed: int
     outcome: str
+    demonstration: bool  # False: an exploration, from which no plan is learned
 
 
 class Dataset:
@@ -204,6 +207,7 @@ class Windows:
             )
         self._first = np.array([e.start for e in long_enough])
         self._steps = np.array([e.length for e in long_enough])
+        self._shown = np.array([e.demonstration for e in long_enough])
         self._ends = np.cumsum(self._steps - length + 1)  # windows up to and with each episode
 
     def __len__(self) -> int:
@@ -222,7 +226,7 @@ class Windows:
         frames = start[:, None] + np.arange(T + 1)  # (B, T+1)
         last = (self._first + self._steps)[episode] - 1  # the frame of the last action
         ahead = frames[:, :-1, None] + np.arange(H)  # (B, T, H)
-        plan_mask = ahead <= last[:, None, None]
+        plan_mask = (ahead <= last[:, None, None]) & self._shown[episode, None, None]
         ahead = np.minimum(ahead, last[:, None, None])
         return Batch(
             arrays["images"][frames], arrays["proprio"][frames], arrays["action"][frames[:, :-1]],
@@ -242,7 +246,10 @@ def _fingerprint(path: Path) -> dict:
 
 def _episodes(path: Path) -> list[EpisodeInfo]:
     table = lerobot.read_table(path / lerobot.EPISODES)
-    needed = ("episode_index", "length", "dataset_from_index", "success", "seed", "outcome")
+    needed = (
+        "episode_index", "length", "dataset_from_index", "success", "seed", "outcome",
+        "demonstration",
+    )  # fmt: skip
     missing = [name for name in needed if name not in table.column_names]
     if missing:
         raise UserError(
@@ -252,7 +259,7 @@ def _episodes(path: Path) -> list[EpisodeInfo]:
     rows = table.select(needed).to_pylist()
     return [
         EpisodeInfo(r["episode_index"], r["length"] - 1, r["dataset_from_index"], r["success"],
-                    r["seed"], r["outcome"])
+                    r["seed"], r["outcome"], r["demonstration"])
         for r in rows
     ]  # fmt: skip
 

@@ -251,7 +251,9 @@ def _untrained_spec(env: EnvConfig) -> DataSpec:
         zero, one = (0.0,) * n, (1.0,) * n
         return FeatureStats(zero, one, (-1.0,) * n, one, (-1.0,) * n, one, 1)
 
-    return dataclasses.replace(spec, proprio_stats=unit(spec.P), action_stats=unit(spec.A))
+    return dataclasses.replace(
+        spec, proprio_stats=unit(spec.P), change_stats=unit(spec.P), action_stats=unit(spec.A)
+    )
 
 
 def _write_table(title: str, values: Mapping[str, Any], folder: Path) -> None:

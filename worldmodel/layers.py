@@ -33,10 +33,11 @@ def rope(position: Tensor, head: int, theta: float = 100.0) -> Rope:
     share = [pairs // 4, (pairs - pairs // 4) // 2, pairs - pairs // 4 - (pairs - pairs // 4) // 2]
     angles = []
     for axis, count in enumerate(share):
-        frequency = theta ** (-torch.arange(count, device=position.device) / count)
-        angles.append(position[:, axis, None].float() * frequency)
+        frequency = theta ** (-torch.arange(count, device=position.device).double() / count)
+        angles.append(position[:, axis, None] * frequency)  # fp64: step 10,000,000 is as exact as 1
     angle = torch.cat(angles, dim=-1)  # (S, pairs)
-    return Rope(angle.cos().repeat(1, 2), torch.cat([-angle.sin(), angle.sin()], dim=-1))
+    cos, sin = angle.cos().float(), angle.sin().float()
+    return Rope(cos.repeat(1, 2), torch.cat([-sin, sin], dim=-1))
 
 
 def rotate(x: Tensor, table: Rope) -> Tensor:
@@ -71,20 +72,23 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
 
 
-KeyValue = tuple[Tensor, Tensor]  # each (B, heads, S, E)
+class Cache(NamedTuple):
+    """Room for the keys and values of one layer; a block writes its tokens' into it, in place."""
+
+    keys: Tensor  # (B, heads, room, E)
+    values: Tensor  # (B, heads, room, E)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention; ``mask`` broadcasts over heads and is True where seen.
 
-    On a CPU masked attention is written out: there the backward pass of torch's fused kernel ran
-    at a tenth of the speed of these matrix products (docs/log.md).
+    To train on a CPU, masked attention is written out: there the backward pass of torch's fused
+    kernel ran at a tenth of the speed of these matrix products (docs/log.md).
     """
-    if q.is_cuda or mask is None:
+    if q.is_cuda or mask is None or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+    scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
@@ -105,22 +109,26 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(mlp_ratio * width, width)
 
     def forward(
-        self, x: Tensor, mod: Modulation, table: Rope, mask: Tensor | None, past: KeyValue | None
-    ) -> tuple[Tensor, KeyValue]:
-        """(B, S, D) -> (B, S, D) and this layer's keys and values of the S tokens.
+        self, x: Tensor, mod: Modulation, table: Rope, mask: Tensor | None,
+        cache: Cache | None = None, at: int = 0,
+    ) -> Tensor:  # fmt: skip
+        """(B, S, D) -> (B, S, D). ``mask`` (B, 1, S or 1, keys): which key each token reads.
 
-        ``past`` holds keys and values of earlier context, all of which is visible; ``mask``
-        (B, 1, S, S) rules among the S tokens (None: all see all).
+        Without a ``cache`` the keys are the S tokens themselves. With one, their keys and values
+        are written to its places ``at`` to ``at + S``, and what is read is as much of the cache as
+        the mask is wide.
         """
         B, S, D = x.shape
         h = self.norm_1(x) * (1 + mod.scale_1) + mod.shift_1
         q, k, v = self.qkv(h).view(B, S, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
         v = v.to(q.dtype)
-        keys, values = (k, v) if past is None else (
-            torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2))  # fmt: skip
-        a = attend(q, keys, values, mask)
+        if cache is not None:
+            assert mask is not None, "a cache is read through a mask"
+            cache.keys[:, :, at : at + S] = k
+            cache.values[:, :, at : at + S] = v
+            k, v = (part[:, :, : mask.shape[-1]] for part in cache)
+        a = attend(q, k, v, mask)
         x = x + mod.gate_1 * self.out(a.transpose(1, 2).reshape(B, S, D))
         h = self.norm_2(x) * (1 + mod.scale_2) + mod.shift_2
-        x = x + mod.gate_2 * self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))
-        return x, (k, v)
+        return x + mod.gate_2 * self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))

@@ -71,6 +71,7 @@ def write_video(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
             stream = container.add_stream("libx264", rate=round(fps))
             stream.options = {"crf": "4", "preset": "veryfast", "g": "10"}
             stream.pix_fmt = "yuv444p"
+            stream.codec_context.thread_count = 1  # the same bytes every time; workers fill cores
             for i, frame in enumerate(frames):
                 if i == 0:
                     stream.height, stream.width = frame.shape[:2]

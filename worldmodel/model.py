@@ -7,17 +7,24 @@ N patches per observation (all cameras), Q numbers per patch, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from worldmodel.flow import integrate
-from worldmodel.layers import KeyValue, rope
-from worldmodel.masks import Group, attention_mask, layout, window_start
-from worldmodel.normalize import Affine, float_to_images, images_to_float
+from worldmodel.layers import rope
+from worldmodel.masks import Group, attention_mask, layout
+from worldmodel.memory import Memory
+from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
 from worldmodel.spec import DataSpec
-from worldmodel.tokens import ObservationEmbedding, grid_positions, patchify, unpatchify
+from worldmodel.tokens import (
+    ObservationEmbedding,
+    embed_vector,
+    grid_positions,
+    patchify,
+    unpatchify,
+)
 from worldmodel.transformer import TransformerConfig, Trunk
 
 #: what the outcome leaf reads at o_n, in this order
@@ -45,12 +52,18 @@ class Context(NamedTuple):
 
 
 class Leaves(NamedTuple):
-    """Noisy tokens to be denoised, normalised, and their flow times."""
+    """Noisy tokens to be denoised, normalised, and their flow times.
+
+    Of the next proprioception the *change* since o_n is denoised, in units of its own spread: to be
+    right within a hundredth of a step's motion is another thing than within a hundredth of the
+    workspace, and errors do not add up to a drift.
+    """
 
     next_steps: tuple[int, ...]  # the J steps n whose o_{n+1} is denoised
     next_patches: Tensor  # (B, J, N, Q)
-    next_proprio: Tensor  # (B, J, P)
+    next_change: Tensor  # (B, J, P)
     next_time: Tensor  # (B, J, N + 1)
+    latest: Tensor  # (B, J, N, Q) o_n, clean, which the prediction may copy from
     plan: Tensor  # (B, T, M, H, A)
     plan_time: Tensor  # (B, T, M, H)
     inverse: Tensor  # (B, T - 1, A)
@@ -61,7 +74,7 @@ class Prediction(NamedTuple):
     """Clean data x_hat as predicted for every leaf, and the outcome read-out."""
 
     next_patches: Tensor  # (B, J, N, Q)
-    next_proprio: Tensor  # (B, J, P)
+    next_change: Tensor  # (B, J, P)
     plan: Tensor  # (B, T, M, H, A)
     inverse: Tensor  # (B, T - 1, A)
     outcome: Tensor  # (B, T, 4) logit, reward, logit, value: OUTCOMES
@@ -72,14 +85,6 @@ class Features(NamedTuple):
 
     next: Tensor  # (B, J, N + 1, D)
     plan: Tensor  # (B, T, M H, D)
-
-
-class Memory(NamedTuple):
-    """Keys and values of a context, per layer: what a leaf or a new step reads."""
-
-    past: list[KeyValue]
-    steps: int  # env steps in it
-    acted: bool  # whether the last step's action is in it
 
 
 class WorldModel(nn.Module):
@@ -98,22 +103,24 @@ class WorldModel(nn.Module):
         self.patches = len(spec.cameras) * (h // config.patch) * (w // config.patch)
         Q = 3 * config.patch**2
         self.proprio_scale = Affine(spec.proprio_stats.mean, spec.proprio_stats.std)
+        self.change_scale = Affine(spec.change_stats.mean, spec.change_stats.std, MIN_CHANGE_STD)
         self.action_scale = Affine(spec.action_stats.mean, spec.action_stats.std)
-        self.embed_obs = ObservationEmbedding(len(spec.cameras), (h, w), config.patch, P, D)
-        self.embed_action = nn.Sequential(
-            nn.Linear(A, D), nn.GELU(approximate="tanh"), nn.Linear(D, D)
-        )
+        self.embed_obs = ObservationEmbedding(len(spec.cameras), (h, w), config.patch, D)
+        self.embed_proprio = embed_vector(P, D)
+        self.embed_change = embed_vector(P, D)
+        self.embed_action = embed_vector(A, D)
         kinds = ("obs", "act", "next", "plan", "outcome", "inverse")
         self.kind = nn.ParameterDict({k: nn.Parameter(0.02 * torch.randn(D)) for k in kinds})
         self.chunk_place = nn.Parameter(0.02 * torch.randn(config.chunk, D))
         self.trunk = Trunk(config.trunk)
-        self.read_patch = nn.Linear(D, Q)
-        self.read_proprio = nn.Linear(D, P)
+        self.read_patch = nn.Linear(D, Q + config.patch**2)  # what to paint, and where to copy
+        self.read_change = nn.Linear(D, P)
         self.read_action = nn.Linear(D, A)
         self.read_outcome = nn.Linear(D, len(OUTCOMES))
-        for layer in (self.read_patch, self.read_proprio, self.read_action, self.read_outcome):
+        for layer in (self.read_patch, self.read_change, self.read_action, self.read_outcome):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.read_patch.bias[Q:], 2.0)  # most of a picture stays as it is
         grid = grid_positions(len(spec.cameras), (h, w), config.patch)
         self.register_buffer("grid", grid, persistent=False)
 
@@ -123,12 +130,10 @@ class WorldModel(nn.Module):
         """uint8 (..., C, h, w, 3) and (..., P) -> patches (..., N, Q) and normalised proprio."""
         return patchify(images_to_float(images), self.config.patch), self.proprio_scale(proprio)
 
-    def show(self, patches: Tensor, proprio: Tensor) -> tuple[Tensor, Tensor]:
-        """Inverse of :meth:`observe`."""
-        images = unpatchify(
-            patches, len(self.spec.cameras), self.spec.image_size, self.config.patch
-        )
-        return float_to_images(images), self.proprio_scale.inverse(proprio)
+    def show(self, patches: Tensor) -> Tensor:
+        """Patches (..., N, Q) as pictures uint8 (..., C, h, w, 3); inverse of :meth:`observe`."""
+        cameras, size = len(self.spec.cameras), self.spec.image_size
+        return float_to_images(unpatchify(patches, cameras, size, self.config.patch))
 
     # ---- token assembly --------------------------------------------------------------------
 
@@ -150,11 +155,27 @@ class WorldModel(nn.Module):
         trunk = self.config.trunk
         return rope(self._positions(groups), trunk.width // trunk.heads)
 
-    def _embed_obs(self, kind: str, patches: Tensor, proprio: Tensor) -> Tensor:
+    def _embed_obs(self, patches: Tensor, proprio: Tensor) -> Tensor:
         """(B, T, N, Q), (B, T, P) -> (B, T, N + 1, D)."""
-        B, T = patches.shape[:2]
-        x = self.embed_obs(patches.flatten(0, 1), proprio.flatten(0, 1))
-        return x.unflatten(0, (B, T)) + self.kind[kind]
+        x = self.embed_obs(patches.flatten(0, 1), self.embed_proprio(proprio).flatten(0, 1))
+        return x.unflatten(0, patches.shape[:2]) + self.kind["obs"]
+
+    def _embed_next(self, patches: Tensor, change: Tensor) -> Tensor:
+        """(B, J, N, Q), (B, J, P) -> (B, J, N + 1, D)."""
+        x = self.embed_obs(patches.flatten(0, 1), self.embed_change(change).flatten(0, 1))
+        return x.unflatten(0, patches.shape[:2]) + self.kind["next"]
+
+    def _read_next(self, x: Tensor, latest: Tensor) -> tuple[Tensor, Tensor]:
+        """Trunk output (…, N + 1, D) -> patches (…, N, Q) and change (…, P).
+
+        A pixel is copied from the ``latest`` observation (…, N, Q) or painted, or a mixture: what
+        stands still stays sharp at any horizon.
+        """
+        paint, copy = self.read_patch(x[..., :-1, :]).float().split(
+            [latest.shape[-1], self.config.patch**2], dim=-1
+        )
+        keep = copy.sigmoid().repeat_interleave(3, dim=-1)  # the three colours of a pixel together
+        return paint + keep * (latest - paint), self.read_change(x[..., -1, :]).float()
 
     def _embed_plan(self, plan: Tensor) -> Tensor:
         """(..., H, A) -> (..., H, D)."""
@@ -162,7 +183,7 @@ class WorldModel(nn.Module):
 
     def _context_tokens(self, c: Context) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, N + 2, D) of obs and act per step, and their times (B, T, N + 2)."""
-        obs = self._embed_obs("obs", c.patches, c.proprio)
+        obs = self._embed_obs(c.patches, c.proprio)
         act = self.embed_action(c.action) + self.kind["act"]
         time = torch.cat(
             [c.obs_time[..., None].expand(-1, -1, self.patches + 1), c.act_time[..., None]], dim=-1
@@ -179,7 +200,7 @@ class WorldModel(nn.Module):
         B, T, M, H = leaves.plan.shape[:4]
         N1, J = self.patches + 1, len(leaves.next_steps)
         tokens, time = self._context_tokens(context)
-        nxt = self._embed_obs("next", leaves.next_patches, leaves.next_proprio)
+        nxt = self._embed_next(leaves.next_patches, leaves.next_change)
         plan = self._embed_plan(leaves.plan)
         outcome = self.kind["outcome"].expand(B, T, -1)
         inverse = self.embed_action(leaves.inverse) + self.kind["inverse"]
@@ -195,7 +216,7 @@ class WorldModel(nn.Module):
              time.new_zeros(B, T), leaves.inverse_time], dim=1,
         )  # fmt: skip
         mask = attention_mask(layout(groups, self.grid.device), context.first)
-        x, _, features = self.trunk(
+        x, features = self.trunk(
             x, times, self._rope(groups), mask, feature_layer=feature_layer, stop=stop
         )
         sizes = [T * (N1 + 1), J * N1, T * M * H, T, T - 1]
@@ -205,43 +226,62 @@ class WorldModel(nn.Module):
         if stop:
             return None, features
         _, nxt, plan, outcome, inverse = x.split(sizes, dim=1)
-        nxt = nxt.unflatten(1, (J, N1))
         prediction = Prediction(
-            self.read_patch(nxt[:, :, :-1]).float(),
-            self.read_proprio(nxt[:, :, -1]).float(),
+            *self._read_next(nxt.unflatten(1, (J, N1)), leaves.latest),
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
             self.read_outcome(outcome).float(),
         )
         return prediction, features
 
-    # ---- use: context once, then leaves against its keys and values --------------------------
+    # ---- use: remember a step once, then read leaves against its keys and values ---------------
 
-    def encode(self, context: Context, acted: bool) -> Memory:
-        """Keys and values of a context whose steps all see ``context.first`` onwards.
+    def memory(self, batch: int, window: int | None = None) -> Memory:
+        """An empty memory of ``window`` steps (None: the W that the model was trained with)."""
+        trunk, device = self.config.trunk, self.grid.device
+        kind = device.type
+        fast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if fast else torch.float32
+        return Memory.empty(
+            batch, window or self.config.window, self.patches + 2, trunk.depth, trunk.heads,
+            trunk.width // trunk.heads, dtype, device,
+        )  # fmt: skip
 
-        ``acted=False`` leaves the last step's act token out, as a plan must not see it.
+    def _remember(self, kind: str, x: Tensor, time: Tensor, memory: Memory, at: int) -> Tensor:
+        """Run (B, S, D) tokens of the latest step at flow time (B,) and keep them at place ``at``.
+
+        They read what is visible in the memory, and each other.
         """
-        tokens, time = self._context_tokens(context)
-        T, per_step = tokens.shape[1:3]
-        groups = [g for n in range(T) for g in (Group("obs", n, per_step - 1), Group("act", n, 1))]
-        S = T * per_step - (0 if acted else 1)
-        groups = groups if acted else groups[:-1]
-        mask = attention_mask(layout(groups, self.grid.device), context.first)
-        _, past, _ = self.trunk(
-            tokens.flatten(1, 2)[:, :S], time.flatten(1)[:, :S], self._rope(groups), mask
-        )
-        return Memory(past, T, acted)
+        S = x.shape[1]
+        visible = memory.visible
+        if at == memory.ring:  # a leaf: behind the ring, and not seen by what comes
+            visible = torch.cat([visible, visible.new_ones(len(visible), S)], dim=1)
+        else:
+            visible[:, at : at + S] = True
+        table = self._rope([Group(kind, memory.step, S)])
+        time = time[:, None].expand(-1, S)
+        return self.trunk(x, time, table, visible[:, None], memory.caches, at)[0]
 
-    def _read_leaf(self, kind: str, tokens: Tensor, t: float, memory: Memory) -> Tensor:
-        """Run one leaf of the memory's last step: (B, S, D) tokens at time t -> trunk output."""
-        groups = [Group(kind, memory.steps - 1, tokens.shape[1])]
-        time = torch.full(tokens.shape[:2], t, device=tokens.device)
-        out, _, _ = self.trunk(tokens, time, self._rope(groups), past=memory.past)
-        return out
+    @torch.no_grad()
+    def remember_obs(self, memory: Memory, patches: Tensor, proprio: Tensor, time: Tensor) -> None:
+        """Go on to the next step, whose observation is (B, N, Q), (B, P) at flow time (B,)."""
+        x = self._embed_obs(patches[:, None], proprio[:, None])[:, 0]
+        self._remember("obs", x, time, memory, memory.open_step())
 
+    @torch.no_grad()
+    def remember_act(self, memory: Memory, action: Tensor, time: Tensor) -> None:
+        """The latest step's normalised action (B, A), known (time 0) or absent (noise, time 1)."""
+        x = (self.embed_action(action) + self.kind["act"])[:, None]
+        self._remember("act", x, time, memory, memory.action_place)
+
+    def _read_leaf(self, kind: str, x: Tensor, t: float, memory: Memory) -> Tensor:
+        """One leaf of the latest step: (B, S, D) tokens at flow time t -> trunk output."""
+        time = torch.full(x.shape[:1], t, device=x.device)
+        return self._remember(kind, x, time, memory, memory.ring)
+
+    @torch.no_grad()
     def sample_plan(self, memory: Memory, noise: Tensor, steps: int) -> Tensor:
-        """Denoise (B, H, A) noise into the action chunk from the memory's last step, env units."""
+        """Denoise (B, H, A) noise into the action chunk from the latest observation, env units."""
 
         def predict(x: Tensor, t: float) -> Tensor:
             return self.read_action(self._read_leaf("plan", self._embed_plan(x), t, memory)).float()
@@ -249,37 +289,31 @@ class WorldModel(nn.Module):
         plan = integrate(predict, noise, steps)
         return self.action_scale.inverse(plan).clamp(-1.0, 1.0)
 
+    @torch.no_grad()
     def sample_next(
-        self, memory: Memory, noise: tuple[Tensor, Tensor], steps: int, method: str = "euler"
-    ) -> tuple[Tensor, Tensor]:
-        """Denoise the observation after the last action: patches (B, N, Q), proprio (B, P)."""
-        patch_noise, proprio_noise = noise
-        B, N, Q = patch_noise.shape
+        self, memory: Memory, latest: Tensor, noise: tuple[Tensor, Tensor], steps: int,
+        method: Literal["euler", "heun"] = "euler",
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Denoise what follows the latest action: patches (B, N, Q) and change of proprio (B, P).
+
+        ``latest`` (B, N, Q) is the clean observation before it. The change is in env units.
+        """
+        B, N, Q = latest.shape
 
         def predict(x: Tensor, t: float) -> Tensor:
-            patches, proprio = x[:, : N * Q].view(B, 1, N, Q), x[:, None, N * Q :]
-            tokens = self._embed_obs("next", patches, proprio)[:, 0]
-            out = self._read_leaf("next", tokens, t, memory)
-            parts = [self.read_patch(out[:, :-1]).flatten(1), self.read_proprio(out[:, -1])]
-            return torch.cat(parts, dim=1).float()
+            patches, change = x[:, : N * Q].view(B, 1, N, Q), x[:, None, N * Q :]
+            out = self._read_leaf("next", self._embed_next(patches, change)[:, 0], t, memory)
+            patches, change = self._read_next(out, latest)
+            return torch.cat([patches.flatten(1), change], dim=1)
 
-        x = integrate(predict, torch.cat([patch_noise.flatten(1), proprio_noise], 1), steps, method)
-        return x[:, : N * Q].view(B, N, Q), x[:, N * Q :]
+        x = integrate(predict, torch.cat([noise[0].flatten(1), noise[1]], 1), steps, method)
+        return x[:, : N * Q].view(B, N, Q), self.change_scale.inverse(x[:, N * Q :])
 
+    @torch.no_grad()
     def read_outcomes(self, memory: Memory) -> Tensor:
-        """(B, 4) what the outcome leaf reads at the memory's last observation: OUTCOMES, as
+        """(B, 4) what the outcome leaf reads at the latest observation: OUTCOMES, as
         probabilities where they are probabilities."""
-        B = memory.past[0][0].shape[0]
-        x = self.kind["outcome"].expand(B, 1, -1)
+        x = self.kind["outcome"].expand(len(memory.visible), 1, -1)
         out = self.read_outcome(self._read_leaf("outcome", x, 0.0, memory)[:, 0]).float()
         success, reward, terminated, value = out.unbind(-1)
         return torch.stack([success.sigmoid(), reward, terminated.sigmoid(), value], dim=-1)
-
-
-def clean_context(model: WorldModel, images: Tensor, proprio: Tensor, action: Tensor) -> Context:
-    """A context of known steps: uint8 (B, T, C, h, w, 3), (B, T, P) and actions (B, T, A)."""
-    patches, normal = model.observe(images, proprio)
-    B, T = normal.shape[:2]
-    zeros = normal.new_zeros(B, T)
-    first = window_start(T, model.config.window).to(zeros.device).expand(B, T)
-    return Context(patches, normal, zeros, model.action_scale(action), zeros, first)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 #: Dimensions that (almost) never move are not blown up to unit variance.
 MIN_STD = 0.05
+#: The same for changes in a step, which are small.
+MIN_CHANGE_STD = 0.001
 
 
 def images_to_float(images: Tensor) -> Tensor:
@@ -24,10 +26,12 @@ def float_to_images(x: Tensor) -> Tensor:
 class Affine(nn.Module):
     """Normalisation to zero mean and unit variance per dimension, and back."""
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], min_std: float = MIN_STD
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).clamp(min=MIN_STD))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).clamp(min=min_std))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

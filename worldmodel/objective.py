@@ -30,7 +30,7 @@ class ObjectiveConfig:
     )
     gamma: float = field(default=0.8, metadata={"help": "weight of the representation loss"})
     next_ratio: float = field(
-        default=0.5, metadata={"help": "share of the steps whose next frame is denoised"}
+        default=0.75, metadata={"help": "share of the steps whose next frame is denoised"}
     )
     plans: int = field(default=2, metadata={"help": "independent noisy plans per step"})
     mask_next: float = field(
@@ -40,9 +40,9 @@ class ObjectiveConfig:
         default=0.5, metadata={"help": "chance of a whole plan being at the second time"}
     )
     next_shift: float = field(
-        default=1.08, metadata={"help": "shift of p(t) toward noise for frames; ln 2.95 = 1.08"}
+        default=2.0, metadata={"help": "shift of p(t) toward noise for frames"}
     )
-    next_tail: float = field(default=0.05, metadata={"help": "share of U[0.95, 1] in p(t), frames"})
+    next_tail: float = field(default=0.2, metadata={"help": "share of U[0.95, 1] in p(t), frames"})
     plan_shift: float = field(default=0.8, metadata={"help": "shift of p(t) for plans"})
     plan_tail: float = field(default=0.1, metadata={"help": "share of U[0.95, 1] in p(t), plans"})
     noisy_context: float = field(
@@ -55,10 +55,12 @@ class ObjectiveConfig:
         default=0.1, metadata={"help": "chance of a context action being absent"}
     )
     cut: float = field(
-        default=0.5, metadata={"help": "chance, at every step, that the history before it is cut"}
+        default=0.3, metadata={"help": "chance, at every step, that the history before it is cut"}
     )
     weight_next: float = field(default=1.0, metadata={"help": "weight of the frame loss"})
-    weight_proprio: float = field(default=0.1, metadata={"help": "weight of the proprio loss"})
+    weight_change: float = field(
+        default=0.2, metadata={"help": "weight of the loss of the change in proprioception"}
+    )
     weight_plan: float = field(default=1.0, metadata={"help": "weight of the plan loss"})
     weight_inverse: float = field(default=0.05, metadata={"help": "weight of the inverse loss"})
     weight_outcome: float = field(default=0.1, metadata={"help": "weight of the outcome loss"})
@@ -116,14 +118,14 @@ def self_flow_loss(
     action = model.action_scale(batch.action)
     x_plan = model.action_scale(batch.plan)[:, :, None].expand(B, T, M, H, A)
 
-    # context: nearly clean observations, actions known or absent, histories cut at random
+    # context: nearly clean pictures (proprioception is given as it is), actions known or absent, histories cut at random
     noisy = (torch.rand(B, T, generator=g) < config.noisy_context).float()
     obs_time = at(noisy * config.context_noise * torch.rand(B, T, generator=g))
     absent = at((torch.rand(B, T, generator=g) < config.absent_action).float())
     first = at(history_start(B, T, model.config.window, config.cut, g))
     context = Context(
         interpolate(patches[:, :-1], noise_like(patches[:, :-1]), obs_time[..., None, None]),
-        interpolate(proprio[:, :-1], noise_like(proprio[:, :-1]), obs_time[..., None]),
+        proprio[:, :-1],
         obs_time,
         interpolate(action, noise_like(action), absent[..., None]),
         absent,
@@ -133,7 +135,8 @@ def self_flow_loss(
     # leaves: next frames at a random part of the steps, plans at all, inverse where n >= 1
     J = max(1, round(config.next_ratio * T))
     steps = tuple(sorted(torch.randperm(T, generator=g)[:J].tolist()))
-    x_next = patches[:, [n + 1 for n in steps]], proprio[:, [n + 1 for n in steps]]
+    change = model.change_scale(batch.proprio[:, 1:] - batch.proprio[:, :-1])
+    x_next = patches[:, [n + 1 for n in steps]], change[:, steps]
     x_inverse = action[:, :-1]
     p_next = TimeDistribution(config.next_shift, 1.0, config.next_tail)
     p_plan = TimeDistribution(config.plan_shift, 1.0, config.plan_tail)
@@ -149,6 +152,7 @@ def self_flow_loss(
             interpolate(x_next[0], eps_next[0], next_time[..., :-1, None]),
             interpolate(x_next[1], eps_next[1], next_time[..., -1:]),
             next_time,
+            patches[:, steps],
             interpolate(x_plan, eps_plan, plan_time[..., None]),
             plan_time,
             interpolate(x_inverse, eps_inverse, inverse_time),
@@ -161,12 +165,12 @@ def self_flow_loss(
     )
 
     next_error = velocity_loss(prediction.next_patches, x_next[0], t_next.tau[..., :-1, None])
-    proprio_error = velocity_loss(prediction.next_proprio, x_next[1], t_next.tau[..., -1:])
+    change_error = velocity_loss(prediction.next_change, x_next[1], t_next.tau[..., -1:])
     plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
     plan_mask = batch.plan_mask[:, :, None].expand(B, T, M, H)
     terms = {
         "next": (config.weight_next, next_error.mean()),
-        "proprio": (config.weight_proprio, proprio_error.mean()),
+        "change": (config.weight_change, change_error.mean()),
         "plan": (config.weight_plan, masked_mean(plan_error, plan_mask)),
         "outcome": (config.weight_outcome, outcome_loss(prediction.outcome, batch.outcome)),
     }
@@ -180,9 +184,7 @@ def self_flow_loss(
 
     if config.name == "self_flow":
         assert teacher is not None, "self_flow needs an EMA teacher"
-        clean = context._replace(
-            patches=patches[:, :-1], proprio=proprio[:, :-1], obs_time=torch.zeros_like(obs_time)
-        )
+        clean = context._replace(patches=patches[:, :-1], obs_time=torch.zeros_like(obs_time))
         cleaner = leaves(
             t_next.tau_min.expand(B, J, N + 1), t_plan.tau_min.expand(B, T, M, H), t_inv.tau_min
         )

@@ -1,82 +1,231 @@
-"""Imagining: denoise the next observation, append it to the context, slide the window."""
+"""Imagining: denoise the next observation, append it to what is remembered, slide the window.
+
+    world = Imagination(model, images, proprio, generators=generators_from(seed=0, batch=B))
+    for n in range(steps):
+        images, proprio = world.step(actions[:, n])      # or world.step(None): without actions
+
+Each step costs the same, at any horizon: keys and values of the last W steps wait in a ring buffer
+(:mod:`worldmodel.memory`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.device import autocast
+from worldmodel.errors import UserError
 from worldmodel.flow import interpolate
-from worldmodel.model import WorldModel, clean_context
+from worldmodel.model import WorldModel
 
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    flow_steps: int = field(default=8, metadata={"help": "K, denoising steps per observation"})
+    flow_steps: int = field(default=2, metadata={"help": "K, denoising steps per observation"})
     method: Literal["euler", "heun"] = field(default="euler", metadata={"help": "sampler"})
     context_noise: float = field(
-        default=0.05, metadata={"help": "flow time of generated observations once they are context"}
+        default=0.05,
+        metadata={"help": "flow time of generated pictures once they are context (0: none)"},
+    )
+    window: int | None = field(
+        default=None, metadata={"help": "W, steps remembered (none: as the model was trained)"}
+    )
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto", metadata={"help": "auto: bf16 where the processor has it"}
     )
 
-
-class Rollout(NamedTuple):
-    """What was imagined, in env units; entry n is o_{n+1} after action n."""
-
-    images: Tensor  # (B, steps, C, h, w, 3) uint8
-    proprio: Tensor  # (B, steps, P)
-    action: Tensor  # (B, steps, A)
-
-
-#: (step, images (B, C, h, w, 3) uint8, proprio (B, P)) -> actions (B, A) in [-1, 1]
-Actor = Callable[[int, Tensor, Tensor], Tensor]
+    def __post_init__(self) -> None:
+        if self.flow_steps < 1 or not 0 <= self.context_noise < 1:
+            raise ValueError(
+                "expected flow_steps >= 1 and context_noise in 0 .. 1 (below 1); got "
+                f"{self.flow_steps} and {self.context_noise}"
+            )
 
 
-@torch.no_grad()
-def rollout(
-    model: WorldModel, images: Tensor, proprio: Tensor, act: Actor, steps: int,
-    config: RolloutConfig, generator: torch.Generator,
-) -> Rollout:  # fmt: skip
-    """Imagine ``steps`` steps from one real observation: uint8 (B, C, h, w, 3) and (B, P).
+class Frame(NamedTuple):
+    """One imagined step, in env units: o_{n+1}, and the action that led there."""
 
-    ``act`` chooses every action: from a recording (forward dynamics), or from what is imagined (a
-    policy in the loop). The context is the last W steps; generated ones are re-noised slightly, as
-    the model was trained to expect.
+    images: Tensor  # (B, C, h, w, 3) uint8
+    proprio: Tensor  # (B, P)
+    action: Tensor | None  # (B, A); None: without actions
+
+
+#: (images (B, C, h, w, 3) uint8, proprio (B, P)) -> actions (B, A) in [-1, 1], or None
+Actor = Callable[[Tensor, Tensor], Tensor | None]
+
+
+def generators_from(seed: int, batch: int) -> list[torch.Generator]:
+    """A CPU generator for each row, so that a row's noise does not depend on the rows beside it."""
+    seeds = np.random.SeedSequence(seed).generate_state(batch, np.uint64) >> np.uint64(1)
+    return [torch.Generator().manual_seed(int(s)) for s in seeds]
+
+
+class Imagination:
+    """B worlds inside the model, each going on from a real observation."""
+
+    def __init__(
+        self, model: WorldModel, images: Tensor, proprio: Tensor, action: Tensor | None = None, *,
+        generators: torch.Generator | Sequence[torch.Generator],
+        config: RolloutConfig | None = None,
+    ) -> None:  # fmt: skip
+        """Begin after n >= 1 known observations and the n - 1 actions between them.
+
+        ``images`` (B, n, C, h, w, 3) uint8, ``proprio`` (B, n, P), ``action`` (B, n - 1, A), or
+        without n for one observation. ``generators``: one, or one per row. UserError for anything
+        that does not fit the model, or is not finite.
+        """
+        self.model, self.config = model, config or RolloutConfig()
+        if self.config.window is not None and not 1 <= self.config.window <= model.config.window:
+            raise UserError(
+                f"window: got {self.config.window}, expected 1 to {model.config.window}: the model "
+                "was trained to see no further"
+            )
+        if images.ndim == 5:
+            images, proprio = images[:, None], proprio[:, None]
+        images, proprio, action = _checked_context(model, images, proprio, action)
+        self.device = model.grid.device
+        self.batch, n = len(images), images.shape[1]
+        self.generators = [generators] if isinstance(generators, torch.Generator) else generators
+        if len(self.generators) not in (1, self.batch):
+            raise UserError(
+                f"generators: got {len(self.generators)}, expected 1 or one for each of the "
+                f"{self.batch} rows"
+            )
+        with self._context():
+            self.memory = model.memory(self.batch, self.config.window)
+        for k in range(n):
+            if k:
+                self._act(action[:, k - 1])
+            self._look(images[:, k].to(self.device), proprio[:, k].to(self.device))
+
+    @torch.no_grad()
+    def step(self, action: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What follows from ``action`` (B, A) in [-1, 1], or, with None, what follows anyhow.
+
+        Returns images (B, C, h, w, 3) uint8 and proprio (B, P). UserError for an action of another
+        shape, beyond [-1, 1], or not finite.
+        """
+        if action is not None:
+            action = _checked_action(action, (self.batch, self.model.spec.A))
+        self._act(action)
+        shape = self.latest.shape[1:], self.proprio.shape[1:]
+        noise = self._noise(shape[0]), self._noise(shape[1])
+        config = self.config
+        with self._context():
+            patches, change = self.model.sample_next(
+                self.memory, self.latest, noise, config.flow_steps, config.method
+            )
+        self.latest, self.proprio = patches.clamp(-1.0, 1.0), self.proprio + change
+        self._remember(config.context_noise)
+        return self.show(), self.proprio
+
+    # ------------------------------------------------------------------------------------------
+
+    def show(self) -> Tensor:
+        """The latest pictures, uint8 (B, C, h, w, 3)."""
+        return self.model.show(self.latest)
+
+    def _context(self):
+        return autocast(self.device, self.config.precision)
+
+    def _noise(self, shape: Sequence[int]) -> Tensor:
+        """(B, *shape) from the rows' own generators."""
+        if len(self.generators) == 1:
+            return torch.randn(self.batch, *shape, generator=self.generators[0]).to(self.device)
+        rows = [torch.randn(*shape, generator=g) for g in self.generators]
+        return torch.stack(rows).to(self.device)
+
+    def _look(self, images: Tensor, proprio: Tensor) -> None:
+        """A known observation becomes the latest."""
+        self.latest, _ = self.model.observe(images, proprio)
+        self.proprio = proprio.float()
+        self._remember(0.0)
+
+    def _remember(self, t: float) -> None:
+        patches = self.latest
+        if t:
+            patches = interpolate(patches, self._noise(patches.shape[1:]), torch.tensor(t))
+        time = torch.full((self.batch,), t, device=self.device)
+        with self._context():
+            self.model.remember_obs(
+                self.memory, patches, self.model.proprio_scale(self.proprio), time
+            )
+
+    def _act(self, action: Tensor | None) -> None:
+        if action is None:
+            x, t = self._noise((self.model.spec.A,)), 1.0
+        else:
+            x, t = self.model.action_scale(action.to(self.device)), 0.0
+        time = torch.full((self.batch,), t, device=self.device)
+        with self._context():
+            self.model.remember_act(self.memory, x, time)
+
+
+def rollout(world: Imagination, act: Actor | Tensor | None, steps: int) -> Iterator[Frame]:
+    """Imagine ``steps`` steps, one at a time: nothing is kept, so the horizon has no bound.
+
+    ``act`` is a recording (B, >= steps, A): forward dynamics; or chooses every action from what is
+    imagined: a policy in the loop; or None: video prediction without actions.
     """
-    device, W = model.grid.device, model.config.window
-    patches, normal = model.observe(images.to(device), proprio.to(device))
-    B = len(patches)
-    context = [(patches, normal, 0.0)]
-    actions: list[Tensor] = []
-    seen: list[tuple[Tensor, Tensor]] = []
-    latest = images.to(device), proprio.to(device)
-    for n in range(steps):
-        actions.append(act(n, *latest).to(device))
-        context, window = context[-W:], actions[-W:]
-        T = len(context)
-        blank = clean_context(
-            model, latest[0][:, None].expand(-1, T, -1, -1, -1, -1),
-            latest[1][:, None].expand(-1, T, -1), torch.stack(window[-T:], dim=1),
-        )  # fmt: skip
-        memory = model.encode(
-            blank._replace(
-                patches=torch.stack([c[0] for c in context], dim=1),
-                proprio=torch.stack([c[1] for c in context], dim=1),
-                obs_time=torch.tensor([c[2] for c in context], device=device).expand(B, T),
-            ),
-            acted=True,
+    if isinstance(act, Tensor) and (act.ndim != 3 or act.shape[1] < steps):
+        raise UserError(
+            f"actions: got {tuple(act.shape)}, expected (B, {steps} or more, A) for {steps} steps"
         )
-        noise = [torch.randn(x.shape, generator=generator).to(device) for x in (patches, normal)]
-        new = model.sample_next(memory, (noise[0], noise[1]), config.flow_steps, config.method)
-        latest = model.show(*new)
-        seen.append(latest)
-        t = torch.tensor(config.context_noise, device=device)
-        fresh = [torch.randn(x.shape, generator=generator).to(device) for x in new]
-        context.append((*(interpolate(x, e, t) for x, e in zip(new, fresh, strict=True)), float(t)))
-    return Rollout(
-        torch.stack([s[0] for s in seen], dim=1),
-        torch.stack([s[1] for s in seen], dim=1),
-        torch.stack(actions, dim=1),
-    )
+    images, proprio = world.show(), world.proprio
+    for n in range(steps):
+        if act is None:
+            action = None
+        else:
+            action = act[:, n] if isinstance(act, Tensor) else act(images, proprio)
+        images, proprio = world.step(action)
+        yield Frame(images, proprio, action)
+
+
+def stack(frames: Iterator[Frame]) -> tuple[Tensor, Tensor]:
+    """All frames of a rollout: images (B, steps, C, h, w, 3) uint8 and proprio (B, steps, P)."""
+    images, proprio, _ = zip(*frames, strict=True)
+    return torch.stack(images, dim=1), torch.stack(proprio, dim=1)
+
+
+def _checked_context(
+    model: WorldModel, images: Tensor, proprio: Tensor, action: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    spec = model.spec
+    B, n = images.shape[:2]
+    if action is None:
+        action = torch.zeros(B, 0, spec.A)
+    expected = {
+        "images": (B, n, len(spec.cameras), *spec.image_size, 3),
+        "proprio": (B, n, spec.P),
+        "action": (B, n - 1, spec.A),
+    }
+    for name, got in (("images", images), ("proprio", proprio), ("action", action)):
+        if tuple(got.shape) != expected[name]:
+            raise UserError(
+                f"context {name}: got {tuple(got.shape)}, expected {expected[name]}: cameras "
+                f"{', '.join(spec.cameras)} of {spec.image_size[0]}x{spec.image_size[1]}, "
+                f"{spec.P} of proprio, {spec.A} of action, and one action fewer than observations"
+            )
+        if not torch.isfinite(got).all():
+            raise UserError(f"context {name}: not finite; where it was recorded is broken")
+    if images.dtype != torch.uint8:
+        raise UserError(f"context images: got {images.dtype}, expected uint8, 0 to 255")
+    return images, proprio, action
+
+
+def _checked_action(action: Tensor, shape: tuple[int, int]) -> Tensor:
+    if tuple(action.shape) != shape:
+        raise UserError(f"action: got {tuple(action.shape)}, expected {shape}, one row per world")
+    if not torch.isfinite(action).all():
+        raise UserError("action: not finite; whoever acts is broken")
+    if action.abs().max() > 1.0 + 1e-5:
+        raise UserError(
+            f"action: got values up to {float(action.abs().max()):.3g}, expected -1 to 1, as the "
+            "env's action space; clip or rescale them"
+        )
+    return action

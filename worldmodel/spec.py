@@ -48,6 +48,7 @@ class DataSpec:
     control_frequency: float  # Hz
     tasks: tuple[str, ...]
     proprio_stats: FeatureStats | None = None
+    change_stats: FeatureStats | None = None  # of proprio_{n+1} - proprio_n
     action_stats: FeatureStats | None = None  # of the demonstrated actions (labels)
 
     @property

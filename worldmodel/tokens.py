@@ -62,25 +62,29 @@ class PatchStem(nn.Module):
         return self.project(x.flatten(2).transpose(1, 2))
 
 
+def embed_vector(size: int, width: int) -> nn.Sequential:
+    """A vector (…, size) as one token (…, D)."""
+    return nn.Sequential(
+        nn.Linear(size, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+    )
+
+
 class ObservationEmbedding(nn.Module):
-    """An observation's tokens, clean or noisy: pixels through the stem, proprioception linearly."""
+    """An observation's tokens: pixels, clean or noisy, through the stem, and one vector."""
 
     def __init__(
-        self, cameras: int, size: tuple[int, int], patch: int, proprio: int, width: int
+        self, cameras: int, size: tuple[int, int], patch: int, width: int
     ) -> None:
         super().__init__()
         self.cameras, self.size, self.patch = cameras, size, patch
         self.stem = PatchStem(patch, width)
-        self.proprio = nn.Sequential(
-            nn.Linear(proprio, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
-        )
         patches = cameras * (size[0] // patch) * (size[1] // patch)
         # one vector per camera and place: attention's values must say where, not only its scores
         self.place = nn.Parameter(0.02 * torch.randn(patches + 1, width))
 
-    def forward(self, patches: Tensor, proprio: Tensor) -> Tensor:
-        """(M, N, p p 3), (M, P) -> (M, N + 1, D)."""
+    def forward(self, patches: Tensor, vector: Tensor) -> Tensor:
+        """(M, N, p p 3) and an embedded vector (M, D) -> (M, N + 1, D)."""
         images = unpatchify(patches, self.cameras, self.size, self.patch)
         pixels = self.stem(rearrange(images, "m k h w c -> (m k) c h w"))
         pixels = rearrange(pixels, "(m k) n d -> m (k n) d", k=self.cameras)
-        return torch.cat([pixels, self.proprio(proprio)[:, None]], dim=1) + self.place
+        return torch.cat([pixels, vector[:, None]], dim=1) + self.place

@@ -20,7 +20,7 @@ from worldmodel.device import autocast, pick_device
 from worldmodel.errors import RunError, UserError
 from worldmodel.flops import matmul_rate, segment_tokens, training_flops
 from worldmodel.log import MetricLog, Progress
-from worldmodel.model import ModelConfig, WorldModel, clean_context
+from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import ObjectiveConfig, Segment, representation_head, self_flow_loss
 from worldmodel.optim import OptimConfig, adamw, ema_decay, ema_update, learning_rate
 from worldmodel.spec import DataSpec
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TrainConfig:
     steps: int = field(default=10_000, metadata={"help": "updates in all"})
-    batch: int = field(default=32, metadata={"help": "B, segments per update"})
-    segment: int = field(default=2, metadata={"help": "T, env steps per segment"})
+    batch: int = field(default=16, metadata={"help": "B, segments per update"})
+    segment: int = field(default=4, metadata={"help": "T, env steps per segment"})
     seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
     precision: Literal["auto", "fp32", "bf16"] = field(
@@ -187,10 +187,12 @@ def validate(
 
 def sample_first_plan(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tensor:
     """Plans (B, H, A) from the first observation of every segment."""
-    context = clean_context(model, batch.images[:, :1], batch.proprio[:, :1], batch.action[:, :1])
     B, H, A = len(batch.action), model.config.chunk, batch.action.shape[-1]
     noise = torch.randn(B, H, A, generator=generator).to(batch.action.device)
-    return model.sample_plan(model.encode(context, acted=False), noise, steps=4)
+    memory = model.memory(B, window=1)
+    patches, proprio = model.observe(batch.images[:, 0], batch.proprio[:, 0])
+    model.remember_obs(memory, patches, proprio, torch.zeros(B, device=proprio.device))
+    return model.sample_plan(memory, noise, steps=4)
 
 
 def train(

@@ -18,7 +18,7 @@ from worldmodel.video import upscale
 CURVES = {
     "Plans": ("loss_plan", "val_loss_plan"),
     "Next frames": ("loss_next", "val_loss_next"),
-    "Other leaves": ("loss_proprio", "loss_outcome", "loss_inverse"),
+    "Other leaves": ("loss_change", "loss_outcome", "loss_inverse"),
     "Student and teacher: cosine": ("cosine_next", "cosine_plan"),
     "Error of sampled plans [env units]": ("val_plan_mae",),
     "Gradient norm": ("grad_norm",),

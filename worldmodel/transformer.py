@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from worldmodel.layers import Block, KeyValue, Modulation, RMSNorm, Rope, time_embedding
+from worldmodel.layers import Block, Cache, Modulation, RMSNorm, Rope, time_embedding
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ class Trunk(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(
-        self, x: Tensor, time: Tensor, table: Rope, mask: Tensor | None = None,
-        past: list[KeyValue] | None = None, feature_layer: int | None = None,
+        self, x: Tensor, time: Tensor, table: Rope, mask: Tensor | None,
+        caches: Sequence[Cache] | None = None, at: int = 0, feature_layer: int | None = None,
         stop: bool = False,
-    ) -> tuple[Tensor, list[KeyValue], Tensor | None]:  # fmt: skip
-        """(B, S, D) tokens at flow times (B, S) -> (output, keys and values per layer, features).
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """(B, S, D) tokens at flow times (B, S) -> (output (B, S, D), features).
 
-        ``features`` is the hidden state after block ``feature_layer`` (counted from 1); with
-        ``stop`` nothing after that block is computed. ``mask`` is (B, S, S), True where seen.
+        ``mask`` (B, S or 1, keys) is True where a token reads a key; ``caches`` (one per block) and
+        ``at`` as in :class:`Block`. ``features`` is the hidden state after block ``feature_layer``
+        (counted from 1); with ``stop`` nothing after that block is computed.
         """
         # a sequence has few distinct times: embed those, then gather
         distinct, index = time.unique(return_inverse=True)
@@ -60,16 +62,15 @@ class Trunk(nn.Module):
         x = x.to(mod.scale_1.dtype)
         rope_table = Rope(table.cos.to(x.dtype), table.sin.to(x.dtype))
         mask = mask[:, None] if mask is not None else None
-        present, features = [], None
+        features = None
         for i, block in enumerate(self.blocks):
-            x, kv = block(x, mod, rope_table, mask, past[i] if past else None)
-            present.append(kv)
+            x = block(x, mod, rope_table, mask, caches[i] if caches else None, at)
             if i + 1 == feature_layer:
                 features = x
                 if stop:
-                    return x, present, features
+                    return x, features
         scale, shift = nn.functional.embedding(index, self.final(c)).chunk(2, dim=-1)
-        return self.final_norm(x) * (1 + scale) + shift, present, features
+        return self.final_norm(x) * (1 + scale) + shift, features
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,0 +1,75 @@
+"""What the model remembers of the last W steps: a ring buffer of keys and values.
+
+Step n has W slots to choose from and takes slot n mod W: it overwrites step n - W, which has just
+left the window. A slot has room for the step's observation tokens and its action token; behind the
+ring there is room for one leaf, which the next one overwrites.
+
+    | obs_n-2 act_n-2 | obs_n-1 act_n-1 | obs_n  (act_n) |  leaf  |        W = 3
+
+Nothing is moved and nothing grows: a step costs the same at any horizon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.layers import Cache
+
+
+@dataclass
+class Memory:
+    """Keys and values per block, in place; `visible` says which places of the ring hold something.
+
+    Rows are independent: :meth:`forget` empties some of them without touching the others.
+    """
+
+    caches: list[Cache]  # one per block, (B, heads, W G + leaf, E)
+    visible: Tensor  # (B, W G) bool
+    group: int  # G, tokens of a step: its observation's, and one for its action
+    step: int = -1  # the latest env step n in it
+
+    @classmethod
+    def empty(
+        cls, batch: int, window: int, group: int, blocks: int, heads: int, size: int,
+        dtype: torch.dtype, device: torch.device,
+    ) -> Memory:  # fmt: skip
+        """Room for ``window`` steps of ``group`` tokens and one leaf as large as an observation."""
+        room = (batch, heads, window * group + group, size)
+
+        def zeros() -> Tensor:
+            return torch.zeros(room, dtype=dtype, device=device)
+
+        visible = torch.zeros(batch, window * group, dtype=torch.bool, device=device)
+        return cls([Cache(zeros(), zeros()) for _ in range(blocks)], visible, group)
+
+    @property
+    def window(self) -> int:
+        return self.visible.shape[1] // self.group
+
+    @property
+    def ring(self) -> int:
+        """The first place behind the ring, where leaves go."""
+        return self.visible.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for cache in self.caches for part in cache)
+
+    def open_step(self) -> int:
+        """Go on to the next env step; returns the place of its observation's first token."""
+        self.step += 1
+        at = self.step % self.window * self.group
+        self.visible[:, at : at + self.group] = False
+        return at
+
+    @property
+    def action_place(self) -> int:
+        """The place of the latest step's action token."""
+        return self.step % self.window * self.group + self.group - 1
+
+    def forget(self, rows: Tensor) -> None:
+        """Rows (B,) bool start anew: nothing of what they hold is seen again."""
+        self.visible[rows] = False
