@@ -208,14 +208,27 @@ class Windows:
         self._first = np.array([e.start for e in long_enough])
         self._steps = np.array([e.length for e in long_enough])
         self._shown = np.array([e.demonstration for e in long_enough])
-        self._ends = np.cumsum(self._steps - length + 1)  # windows up to and with each episode
+        self._lengths = self._steps - length + 1  # windows of each episode
+        self._ends = np.cumsum(self._lengths)
+        # window numbers with those of demonstrations first
+        self._order = np.argsort(~np.repeat(self._shown, self._lengths), kind="stable")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def sample(self, batch: int, rng: np.random.Generator) -> Batch:
-        """``batch`` windows, each start equally likely."""
-        return self.get(rng.integers(0, len(self), batch))
+    def sample(self, batch: int, rng: np.random.Generator, demonstrations: float) -> Batch:
+        """``batch`` windows, of which about this share comes from demonstrations.
+
+        Within demonstrations and within explorations each start is equally likely.
+        """
+        shown = int(self._lengths[self._shown].sum())
+        if shown in (0, len(self)):
+            return self.get(rng.integers(0, len(self), batch))
+        shows = rng.random(batch) < demonstrations
+        place = np.where(
+            shows, rng.integers(0, shown, batch), rng.integers(shown, len(self), batch)
+        )
+        return self.get(self._order[place])
 
     def get(self, indices: np.ndarray) -> Batch:
         """The windows of these numbers (0 to len - 1)."""

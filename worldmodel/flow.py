@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 #: The smallest time by which a velocity is divided: bounds the loss weight at 1 / T_MIN^2.
-T_MIN = 0.1
+T_MIN = 0.5
 
 
 def interpolate(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:

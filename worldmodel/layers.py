@@ -82,10 +82,10 @@ class Cache(NamedTuple):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention; ``mask`` broadcasts over heads and is True where seen.
 
-    To train on a CPU, masked attention is written out: there the backward pass of torch's fused
-    kernel ran at a tenth of the speed of these matrix products (docs/log.md).
+    On a CPU masked attention is written out: there torch's fused kernel ran at a fraction of the
+    speed of these matrix products, backward above all (docs/log.md).
     """
-    if q.is_cuda or mask is None or not torch.is_grad_enabled():
+    if q.is_cuda or mask is None:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     scores = scores.masked_fill(~mask, -torch.inf)

@@ -28,6 +28,10 @@ class Memory:
 
     caches: list[Cache]  # one per block, (B, heads, W G + leaf, E)
     visible: Tensor  # (B, W G) bool
+    obs: Tensor  # (B, G - 1, D) embedded tokens of the latest observation
+    act: Tensor  # (B, D) embedded token of the latest action
+    proprio: Tensor  # (B, P) the latest, normalised
+    state: Tensor  # (B, P + A) the same and the latest action, 0 where absent
     group: int  # G, tokens of a step: its observation's, and one for its action
     step: int = -1  # the latest env step n in it
 
@@ -43,7 +47,9 @@ class Memory:
             return torch.zeros(room, dtype=dtype, device=device)
 
         visible = torch.zeros(batch, window * group, dtype=torch.bool, device=device)
-        return cls([Cache(zeros(), zeros()) for _ in range(blocks)], visible, group)
+        nothing = torch.zeros(batch, 0, device=device)
+        caches = [Cache(zeros(), zeros()) for _ in range(blocks)]
+        return cls(caches, visible, nothing, nothing, nothing, nothing, group)
 
     @property
     def window(self) -> int:

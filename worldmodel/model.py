@@ -114,13 +114,14 @@ class WorldModel(nn.Module):
         self.chunk_place = nn.Parameter(0.02 * torch.randn(config.chunk, D))
         self.trunk = Trunk(config.trunk)
         self.read_patch = nn.Linear(D, Q + config.patch**2)  # what to paint, and where to copy
-        self.read_change = nn.Linear(D, P)
+        # beside the trunk's reading the numbers themselves: motion is nearly linear in them
+        self.read_change = nn.Linear(D + P + A, P)
         self.read_action = nn.Linear(D, A)
         self.read_outcome = nn.Linear(D, len(OUTCOMES))
         for layer in (self.read_patch, self.read_change, self.read_action, self.read_outcome):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.read_patch.bias[Q:], 2.0)  # most of a picture stays as it is
+        nn.init.constant_(self.read_patch.bias[Q:], 1.0)  # most of a picture stays as it is
         grid = grid_positions(len(spec.cameras), (h, w), config.patch)
         self.register_buffer("grid", grid, persistent=False)
 
@@ -160,26 +161,35 @@ class WorldModel(nn.Module):
         x = self.embed_obs(patches.flatten(0, 1), self.embed_proprio(proprio).flatten(0, 1))
         return x.unflatten(0, patches.shape[:2]) + self.kind["obs"]
 
-    def _embed_next(self, patches: Tensor, change: Tensor) -> Tensor:
-        """(B, J, N, Q), (B, J, P) -> (B, J, N + 1, D)."""
-        x = self.embed_obs(patches.flatten(0, 1), self.embed_change(change).flatten(0, 1))
-        return x.unflatten(0, patches.shape[:2]) + self.kind["next"]
+    def _embed_next(self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor) -> Tensor:
+        """(B, J, N, Q), (B, J, P) and the tokens of o_n (B, J, N + 1, D), a_n (B, J, D).
 
-    def _read_next(self, x: Tensor, latest: Tensor) -> tuple[Tensor, Tensor]:
+        Each token begins with what stands in its place now, and with what is done: dynamics are
+        learned several times faster than where attention has to find both (docs/log.md).
+        """
+        x = self.embed_obs(patches.flatten(0, 1), self.embed_change(change).flatten(0, 1))
+        return x.unflatten(0, patches.shape[:2]) + self.kind["next"] + obs + act[..., None, :]
+
+    def _read_next(self, x: Tensor, latest: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Trunk output (…, N + 1, D) -> patches (…, N, Q) and change (…, P).
 
         A pixel is copied from the ``latest`` observation (…, N, Q) or painted, or a mixture: what
-        stands still stays sharp at any horizon.
+        stands still stays sharp at any horizon. ``state`` (…, P + A) is the proprioception before,
+        and the action, 0 where absent.
         """
-        paint, copy = self.read_patch(x[..., :-1, :]).float().split(
-            [latest.shape[-1], self.config.patch**2], dim=-1
+        paint, copy = (
+            self.read_patch(x[..., :-1, :])
+            .float()
+            .split([latest.shape[-1], self.config.patch**2], dim=-1)
         )
         keep = copy.sigmoid().repeat_interleave(3, dim=-1)  # the three colours of a pixel together
-        return paint + keep * (latest - paint), self.read_change(x[..., -1, :]).float()
+        change = self.read_change(torch.cat([x[..., -1, :].float(), state], dim=-1)).float()
+        return paint + keep * (latest - paint), change
 
-    def _embed_plan(self, plan: Tensor) -> Tensor:
-        """(..., H, A) -> (..., H, D)."""
-        return self.embed_action(plan) + self.kind["plan"] + self.chunk_place
+    def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
+        """(..., H, A) and the tokens of o_n (..., N + 1, D), of which proprio's is used."""
+        x = self.embed_action(plan) + self.kind["plan"] + self.chunk_place
+        return x + obs[..., -1:, :]
 
     def _context_tokens(self, c: Context) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, N + 2, D) of obs and act per step, and their times (B, T, N + 2)."""
@@ -200,8 +210,12 @@ class WorldModel(nn.Module):
         B, T, M, H = leaves.plan.shape[:4]
         N1, J = self.patches + 1, len(leaves.next_steps)
         tokens, time = self._context_tokens(context)
-        nxt = self._embed_next(leaves.next_patches, leaves.next_change)
-        plan = self._embed_plan(leaves.plan)
+        obs, act = tokens[:, :, :-1], tokens[:, :, -1]
+        nxt = self._embed_next(
+            leaves.next_patches, leaves.next_change,
+            obs[:, leaves.next_steps], act[:, leaves.next_steps],
+        )  # fmt: skip
+        plan = self._embed_plan(leaves.plan, obs[:, :, None])
         outcome = self.kind["outcome"].expand(B, T, -1)
         inverse = self.embed_action(leaves.inverse) + self.kind["inverse"]
         groups = [g for n in range(T) for g in (Group("obs", n, N1), Group("act", n, 1))]
@@ -226,8 +240,10 @@ class WorldModel(nn.Module):
         if stop:
             return None, features
         _, nxt, plan, outcome, inverse = x.split(sizes, dim=1)
+        known = context.action * (1 - context.act_time[..., None])
+        state = torch.cat([context.proprio, known], dim=-1)[:, leaves.next_steps]
         prediction = Prediction(
-            *self._read_next(nxt.unflatten(1, (J, N1)), leaves.latest),
+            *self._read_next(nxt.unflatten(1, (J, N1)), leaves.latest, state),
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
             self.read_outcome(outcome).float(),
@@ -265,14 +281,16 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def remember_obs(self, memory: Memory, patches: Tensor, proprio: Tensor, time: Tensor) -> None:
         """Go on to the next step, whose observation is (B, N, Q), (B, P) at flow time (B,)."""
-        x = self._embed_obs(patches[:, None], proprio[:, None])[:, 0]
+        x = memory.obs = self._embed_obs(patches[:, None], proprio[:, None])[:, 0]
+        memory.proprio = proprio  # normalised
         self._remember("obs", x, time, memory, memory.open_step())
 
     @torch.no_grad()
     def remember_act(self, memory: Memory, action: Tensor, time: Tensor) -> None:
         """The latest step's normalised action (B, A), known (time 0) or absent (noise, time 1)."""
-        x = (self.embed_action(action) + self.kind["act"])[:, None]
-        self._remember("act", x, time, memory, memory.action_place)
+        memory.act = self.embed_action(action) + self.kind["act"]
+        memory.state = torch.cat([memory.proprio, action * (1 - time[:, None])], dim=-1)
+        self._remember("act", memory.act[:, None], time, memory, memory.action_place)
 
     def _read_leaf(self, kind: str, x: Tensor, t: float, memory: Memory) -> Tensor:
         """One leaf of the latest step: (B, S, D) tokens at flow time t -> trunk output."""
@@ -284,7 +302,8 @@ class WorldModel(nn.Module):
         """Denoise (B, H, A) noise into the action chunk from the latest observation, env units."""
 
         def predict(x: Tensor, t: float) -> Tensor:
-            return self.read_action(self._read_leaf("plan", self._embed_plan(x), t, memory)).float()
+            tokens = self._embed_plan(x, memory.obs)
+            return self.read_action(self._read_leaf("plan", tokens, t, memory)).float()
 
         plan = integrate(predict, noise, steps)
         return self.action_scale.inverse(plan).clamp(-1.0, 1.0)
@@ -302,8 +321,9 @@ class WorldModel(nn.Module):
 
         def predict(x: Tensor, t: float) -> Tensor:
             patches, change = x[:, : N * Q].view(B, 1, N, Q), x[:, None, N * Q :]
-            out = self._read_leaf("next", self._embed_next(patches, change)[:, 0], t, memory)
-            patches, change = self._read_next(out, latest)
+            tokens = self._embed_next(patches, change, memory.obs[:, None], memory.act[:, None])
+            out = self._read_leaf("next", tokens[:, 0], t, memory)
+            patches, change = self._read_next(out, latest, memory.state)
             return torch.cat([patches.flatten(1), change], dim=1)
 
         x = integrate(predict, torch.cat([noise[0].flatten(1), noise[1]], 1), steps, method)

@@ -57,9 +57,11 @@ class ObjectiveConfig:
     cut: float = field(
         default=0.3, metadata={"help": "chance, at every step, that the history before it is cut"}
     )
-    weight_next: float = field(default=1.0, metadata={"help": "weight of the frame loss"})
+    weight_next: float = field(
+        default=30.0, metadata={"help": "weight of the frame loss; most of a frame stands still"}
+    )
     weight_change: float = field(
-        default=0.2, metadata={"help": "weight of the loss of the change in proprioception"}
+        default=0.5, metadata={"help": "weight of the loss of the change in proprioception"}
     )
     weight_plan: float = field(default=1.0, metadata={"help": "weight of the plan loss"})
     weight_inverse: float = field(default=0.05, metadata={"help": "weight of the inverse loss"})

@@ -13,7 +13,7 @@ from torch import nn
 class OptimConfig:
     lr: float = field(default=1e-3, metadata={"help": "peak learning rate of AdamW"})
     lr_final: float = field(default=0.02, metadata={"help": "last learning rate over the peak"})
-    warmup: int = field(default=200, metadata={"help": "updates of linear warm-up"})
+    warmup: int = field(default=100, metadata={"help": "updates of linear warm-up"})
     weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors have none"})
     beta2: float = field(default=0.95, metadata={"help": "AdamW's second decay; the first is 0.9"})
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})

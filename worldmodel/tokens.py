@@ -72,9 +72,7 @@ def embed_vector(size: int, width: int) -> nn.Sequential:
 class ObservationEmbedding(nn.Module):
     """An observation's tokens: pixels, clean or noisy, through the stem, and one vector."""
 
-    def __init__(
-        self, cameras: int, size: tuple[int, int], patch: int, width: int
-    ) -> None:
+    def __init__(self, cameras: int, size: tuple[int, int], patch: int, width: int) -> None:
         super().__init__()
         self.cameras, self.size, self.patch = cameras, size, patch
         self.stem = PatchStem(patch, width)

@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    steps: int = field(default=10_000, metadata={"help": "updates in all"})
+    steps: int = field(default=8_000, metadata={"help": "updates in all"})
     batch: int = field(default=16, metadata={"help": "B, segments per update"})
     segment: int = field(default=4, metadata={"help": "T, env steps per segment"})
+    demonstrations: float = field(
+        default=0.65,
+        metadata={"help": "share of the segments from demonstrations, the rest from explorations"},
+    )
     seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
     precision: Literal["auto", "fp32", "bf16"] = field(
@@ -217,7 +221,7 @@ def train(
     as_json = {
         "model": dataclasses.asdict(model), "objective": dataclasses.asdict(objective),
         "optim": dataclasses.asdict(optim),
-        "train": {k: getattr(config, k) for k in ("steps", "batch", "segment", "seed")},
+        "train": {k: getattr(config, k) for k in ("steps", "batch", "segment", "demonstrations", "seed")},
     }  # fmt: skip
     fingerprint = json.loads(json.dumps(as_json))
     file = out / checkpoint.STATE
@@ -250,7 +254,9 @@ def train(
     with Progress("train", config.steps, done=state.step, unit="updates") as bar:
         try:
             while state.step < config.steps:
-                batch = to_segment(windows.sample(config.batch, state.rng), device)
+                batch = to_segment(
+                    windows.sample(config.batch, state.rng, config.demonstrations), device
+                )
                 rows.append(train_step(state, batch, objective, config.steps, context))
                 now = time.monotonic()
                 if state.step % config.log_every == 0 or state.step == config.steps:

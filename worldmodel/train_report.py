@@ -11,7 +11,7 @@ from worldmodel.dataset import Windows
 from worldmodel.log import duration, read_metrics
 from worldmodel.model import WorldModel
 from worldmodel.report import Report
-from worldmodel.rollout import RolloutConfig, rollout
+from worldmodel.rollout import Imagination, generators_from
 from worldmodel.train import to_segment
 from worldmodel.video import upscale
 
@@ -56,13 +56,14 @@ def denoised(model: WorldModel, held_out: Windows, count: int = 6) -> list[tuple
     picks = np.linspace(0, len(held_out) - 1, count).astype(np.int64)
     device = model.grid.device
     batch = to_segment(held_out.get(picks), device)
-    imagined = rollout(
-        model, batch.images[:, 0], batch.proprio[:, 0], lambda n, *_: batch.action[:, 0], 1,
-        RolloutConfig(flow_steps=8), torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    world = Imagination(
+        model, batch.images[:, 0], batch.proprio[:, 0], generators=generators_from(0, count)
+    )
+    world.step(batch.action[:, 0])
+    imagined = world.show()
     pictures = []
     for i in range(count):
-        columns = [batch.images[i, 0], batch.images[i, 1], imagined.images[i, 0]]
+        columns = [batch.images[i, 0], batch.images[i, 1], imagined[i]]
         grid = np.concatenate(
             [np.concatenate(list(c.cpu().numpy()), axis=0) for c in columns], axis=1
         )
