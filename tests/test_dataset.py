@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ToyEnv, ToyPolicy
+from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from worldmodel.collect import CollectConfig, executor, run_episode
 from worldmodel.datacheck import check
@@ -63,12 +63,12 @@ def test_every_window_is_a_piece_of_one_episode(toys: Path) -> None:
 
 def test_samples_are_uniform_and_repeat_from_the_generator(toys: Path) -> None:
     windows = Dataset(toys).windows(4, 6, range(8))
-    first, again = (windows.sample(16, np.random.default_rng(5)) for _ in range(2))
+    first, again = (windows.sample(16, np.random.default_rng(5), 0.5) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     counts = np.zeros(len(windows))
     starts = {windows.get(np.array([i])).proprio.tobytes(): i for i in range(len(windows))}
     rng = np.random.default_rng(0)
-    for row in windows.sample(4000, rng).proprio:
+    for row in windows.sample(4000, rng, 0.5).proprio:
         counts[starts[row.tobytes()]] += 1
     expected = 4000 / len(windows)
     assert ((counts - expected) ** 2 / expected).sum() < 2 * len(windows)
@@ -184,3 +184,17 @@ def test_flipped_bytes_are_findings_and_never_a_crash(
             (copy / name).write_bytes(bytes(broken))
             check(copy)
         (copy / name).write_bytes(whole)
+
+
+def test_the_share_of_demonstrations_is_kept_and_every_window_can_come(tmp_path: Path) -> None:
+    collect_toys(tmp_path, config=CollectConfig(episodes=8, seed=100, workers=1, explore=0.25))
+    dataset = Dataset(tmp_path)
+    windows = dataset.windows(2, 3, range(8))
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.3, 1.0):
+        batch = windows.sample(3000, rng, share)
+        assert batch.plan_mask[:, 0, 0].mean() == pytest.approx(share, abs=0.03)
+    seen = np.unique(windows.sample(6000, rng, 0.5).proprio.reshape(6000, -1), axis=0)
+    everything = np.unique(windows.get(np.arange(len(windows))).proprio.reshape(len(windows), -1),
+                           axis=0)  # fmt: skip
+    assert len(seen) == len(everything)

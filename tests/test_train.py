@@ -30,7 +30,7 @@ class FakeWindows:
     def __len__(self) -> int:
         return 40
 
-    def sample(self, batch: int, rng: np.random.Generator):
+    def sample(self, batch: int, rng: np.random.Generator, demonstrations: float):
         return self.get(rng.integers(0, len(self), batch))
 
     def get(self, indices: np.ndarray):
@@ -57,11 +57,11 @@ def run(out, steps: int = 6, stop: int | None = None, resume=False, poison=False
     if stop is not None:
         sample, left = windows.sample, [stop]
 
-        def interrupted(batch, rng):
+        def interrupted(*args):
             left[0] -= 1
             if left[0] < 0:
                 raise KeyboardInterrupt
-            return sample(batch, rng)
+            return sample(*args)
 
         windows.sample = interrupted
     return train(
@@ -152,7 +152,7 @@ def test_broken_checkpoints_are_told_apart(tmp_path) -> None:
 
 def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch) -> None:
     file = tmp_path / "x.safetensors"
-    checkpoint.write_tensors(file, {"a": torch.ones(3)}, {"format": 1})
+    checkpoint.write_tensors(file, {"a": torch.ones(3)}, {"format": checkpoint.FORMAT})
 
     def full(tensors, path, header):
         path.write_bytes(b"half")
@@ -160,6 +160,6 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch) -> None
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(RunError, match="No space left"):
-        checkpoint.write_tensors(file, {"a": torch.zeros(3)}, {"format": 1})
+        checkpoint.write_tensors(file, {"a": torch.zeros(3)}, {"format": checkpoint.FORMAT})
     assert torch.equal(checkpoint.read_tensors(file)[0]["a"], torch.ones(3))
     assert list(tmp_path.iterdir()) == [file]

@@ -33,18 +33,17 @@ def velocity(x_0: Tensor, eps: Tensor) -> Tensor:
     return eps - x_0
 
 
-def x_to_velocity(x_hat: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """The velocity that a prediction ``x_hat`` of the clean data stands for."""
-    return (x_t - x_hat) / t.clamp(min=T_MIN)
-
-
-def velocity_to_x(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """The clean data that a velocity stands for; inverse of x_to_velocity for t >= T_MIN."""
-    return x_t - t.clamp(min=T_MIN) * v
+def x_to_velocity(x_hat: Tensor, x_t: Tensor, t: Tensor | float) -> Tensor:
+    """The velocity that a prediction ``x_hat`` of the clean data stands for, t > 0."""
+    return (x_t - x_hat) / t
 
 
 def velocity_loss(x_hat: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
-    """Elementwise squared error of the velocity, from the prediction of the clean data."""
+    """Elementwise squared error of the velocity, from the prediction of the clean data.
+
+    Below T_MIN it is the error of the data, times a constant: no sampler of few steps goes there,
+    and with 1 / t^2 those times alone would make most of the gradient and nearly all of its noise.
+    """
     return ((x_hat - x_0) / t.clamp(min=T_MIN)).square()
 
 
@@ -98,10 +97,10 @@ def integrate(
     """
     x, times = x_1, torch.linspace(1.0, 0.0, steps + 1).tolist()
     for t, t_next in itertools.pairwise(times):
-        v = (x - predict(x, t)) / t
+        v = x_to_velocity(predict(x, t), x, t)
         x_euler = x + (t_next - t) * v
         if method == "heun" and t_next > 0:
-            v_next = (x_euler - predict(x_euler, t_next)) / t_next
+            v_next = x_to_velocity(predict(x_euler, t_next), x_euler, t_next)
             x_euler = x + (t_next - t) * 0.5 * (v + v_next)
         x = x_euler
     return x

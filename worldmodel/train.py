@@ -221,7 +221,9 @@ def train(
     as_json = {
         "model": dataclasses.asdict(model), "objective": dataclasses.asdict(objective),
         "optim": dataclasses.asdict(optim),
-        "train": {k: getattr(config, k) for k in ("steps", "batch", "segment", "demonstrations", "seed")},
+        "train": {
+            k: getattr(config, k) for k in ("steps", "batch", "segment", "demonstrations", "seed")
+        },
     }  # fmt: skip
     fingerprint = json.loads(json.dumps(as_json))
     file = out / checkpoint.STATE

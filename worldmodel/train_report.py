@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from worldmodel.dataset import Windows
 from worldmodel.log import duration, read_metrics

@@ -1,0 +1,130 @@
+"""The ring buffer: what is remembered once equals what is computed anew under the same mask."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_model import A, B, H, P, tiny_model
+
+from worldmodel.masks import window_start
+from worldmodel.model import Context, Leaves, WorldModel
+
+STEPS, AT = 9, 0.6  # 3 W steps, and the flow time at which leaves are compared
+
+
+def story(model: WorldModel) -> tuple[Context, Leaves]:
+    """A segment of 3 W steps with a plan and a next frame at every step."""
+    g = torch.Generator().manual_seed(3)
+    N, Q = model.patches, 3 * 8**2
+
+    def r(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g)
+
+    first = window_start(STEPS, model.config.window).expand(B, STEPS)
+    absent = (torch.rand(B, STEPS, generator=g) < 0.3).float()
+    context = Context(
+        r(B, STEPS, N, Q), r(B, STEPS, P), 0.2 * torch.rand(B, STEPS, generator=g),
+        r(B, STEPS, A), absent, first,
+    )  # fmt: skip
+    return context, Leaves(
+        tuple(range(STEPS)), r(B, STEPS, N, Q), r(B, STEPS, P),
+        torch.full((B, STEPS, N + 1), AT), context.patches,
+        r(B, STEPS, 1, H, A), torch.full((B, STEPS, 1, H), AT),
+        r(B, STEPS - 1, A), torch.full((B, STEPS - 1), AT),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def remembered(model: WorldModel, c: Context, leaves: Leaves, rows: slice = slice(None)) -> dict:
+    """Every leaf of the story, read from a memory that goes through it step by step."""
+    memory = model.memory(len(c.patches[rows]))
+    found: dict[str, list[torch.Tensor]] = {"plan": [], "patches": [], "change": [], "outcome": []}
+    for n in range(STEPS):
+        model.remember_obs(memory, c.patches[rows, n], c.proprio[rows, n], c.obs_time[rows, n])
+        plan = model._embed_plan(leaves.plan[rows, n, 0], memory.obs)
+        found["plan"].append(model.read_action(model._read_leaf("plan", plan, AT, memory)))
+        found["outcome"].append(model.read_outcomes(memory))
+        model.remember_act(memory, c.action[rows, n], c.act_time[rows, n])
+        nxt = model._embed_next(
+            leaves.next_patches[rows, n, None], leaves.next_change[rows, n, None],
+            memory.obs[:, None], memory.act[:, None],
+        )[:, 0]  # fmt: skip
+        out = model._read_leaf("next", nxt, AT, memory)
+        patches, change = model._read_next(out, leaves.latest[rows, n], memory.state)
+        found["patches"].append(patches)
+        found["change"].append(change)
+    return {name: torch.stack(values, dim=1) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_cached_equals_uncached_for_three_windows(window: int) -> None:
+    model = tiny_model(window=window).eval()
+    context, leaves = story(model)
+    with torch.no_grad():
+        whole, _ = model(context, leaves)
+    found = remembered(model, context, leaves)
+    close = {"atol": 2e-5, "rtol": 1e-4}
+    torch.testing.assert_close(found["plan"], whole.plan[:, :, 0], **close)
+    torch.testing.assert_close(found["patches"], whole.next_patches, **close)
+    torch.testing.assert_close(found["change"], whole.next_change, **close)
+    torch.testing.assert_close(found["outcome"][..., 1], whole.outcome[..., 1], **close)
+
+
+def test_a_batch_equals_its_members() -> None:
+    model = tiny_model().eval()
+    context, leaves = story(model)
+    together = remembered(model, context, leaves)
+    for i in range(B):
+        alone = remembered(model, context, leaves, slice(i, i + 1))
+        for name, values in alone.items():
+            torch.testing.assert_close(values[0], together[name][i], atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_far_beyond_the_horizon_of_float32_is_as_exact() -> None:
+    """Positions only count as differences: step 16,777,217 has no float32 of its own."""
+    model = tiny_model().eval()
+    context, leaves = story(model)
+    near = remembered(model, context, leaves)
+    empty = model.memory
+
+    def late(batch: int):
+        memory = empty(batch)
+        memory.step = 2**24  # a multiple of no window: the slots turn too
+        return memory
+
+    model.memory = late  # type: ignore[method-assign]
+    far = remembered(model, context, leaves)
+    for name, values in far.items():
+        torch.testing.assert_close(values, near[name], atol=1e-4, rtol=1e-3)
+
+
+def test_memory_neither_grows_nor_keeps_what_left_the_window() -> None:
+    model = tiny_model(window=2).eval()
+    N, Q = model.patches, 3 * 8**2
+    memory = model.memory(1)
+    size, steps = memory.nbytes, torch.zeros(1)
+    for n in range(7):
+        model.remember_obs(memory, torch.randn(1, N, Q), torch.randn(1, P), steps)
+        model.remember_act(memory, torch.randn(1, A), steps)
+        assert int(memory.visible.sum()) == min(n + 1, 2) * memory.group
+    assert memory.nbytes == size
+    memory.forget(torch.tensor([True]))
+    assert not memory.visible.any()
+
+
+def test_samplers_give_plans_in_range_and_observations_of_the_right_shape() -> None:
+    model = tiny_model().eval()
+    context, _ = story(model)
+    memory = model.memory(B)
+    model.remember_obs(memory, context.patches[:, 0], context.proprio[:, 0], torch.zeros(B))
+    plan = model.sample_plan(memory, torch.randn(B, H, A), steps=3)
+    assert plan.shape == (B, H, A)
+    assert plan.abs().max() <= 1
+    model.remember_act(memory, context.action[:, 0], torch.zeros(B))
+    noise = torch.randn(B, model.patches, 192), torch.randn(B, P)
+    patches, change = model.sample_next(memory, context.patches[:, 0], noise, steps=2)
+    assert patches.shape == (B, model.patches, 192)
+    assert change.shape == (B, P)
+    outcome = model.read_outcomes(memory)
+    assert outcome.shape == (B, 4)
+    assert 0 <= outcome[:, 0].min() <= outcome[:, 0].max() <= 1
