@@ -20,6 +20,7 @@ LIFT = 0.10  # m, clearance under the can that counts as lifted
 HOME_RADIUS = 0.08  # m
 HOLD_STEPS = 5
 REACHED = 0.05  # m, from the TCP to the can's axis
+IN_HAND = 0.01  # m, clearance under the can from which on it counts as in the hand
 GRASPED = 0.03  # m, clearance under the can that counts as grasped
 
 
@@ -167,6 +168,24 @@ class PickCan(ArmTask):
         touching = pairs[(pairs == self._can_geom).any(axis=1)]
         return all((touching == pad).any() for pad in self._pads)
 
+    def truth(self) -> dict[str, np.ndarray]:
+        """Positions (3,) in m of gripper and can; whether the can is in the hand, off the table."""
+        in_hand = self.held and self.clearance > IN_HAND
+        return {**super().truth(), "can": self.can_position, "in hand": np.array(in_hand)}
+
+    def count(self, pictures: dict[str, np.ndarray]) -> int:
+        """How many cans a person would see in pictures (h, w, 3) like this env's: 0, 1 or 2.
+
+        For judging imagined ones. Red pixels of the front camera that lie further apart than what
+        the hand and the white band can hide are two cans; none in any camera is no can.
+        """
+        red = {name: _red(picture) for name, picture in pictures.items()}
+        least = 6 * (red["front"].size / 64**2)  # pixels
+        if all(mask.sum() < least for mask in red.values()):
+            return 0
+        reach = max(1, round(5 * red["front"].shape[0] / 64))
+        return 2 if _clusters(red["front"], reach, least) > 1 else 1
+
     def _reset_task(self, options: dict[str, Any]) -> None:
         rng, data = self.np_random, self.data
         spot = rng.uniform(CAN_LOW, CAN_HIGH)
@@ -230,3 +249,29 @@ def _on_table(position: np.ndarray) -> bool:
     """Whether a point's x and y are above the table."""
     x, y = float(position[0]), float(position[1])
     return TABLE_X[0] < x < TABLE_X[1] and TABLE_Y[0] < y < TABLE_Y[1]
+
+
+def _red(picture: np.ndarray) -> np.ndarray:
+    """(h, w) bool, the pixels in the can's colour."""
+    r, g, b = picture.astype(int).transpose(2, 0, 1)
+    return (r > 80) & (2 * r > 3 * g) & (2 * r > 3 * b)
+
+
+def _clusters(mask: np.ndarray, reach: int, least: float) -> int:
+    """How many groups of at least `least` True pixels lie more than 2 `reach` apart."""
+    left, found = mask.copy(), 0
+    while left.any():
+        group = np.zeros_like(mask)
+        group[tuple(np.argwhere(left)[0])] = True
+        size = 0
+        while group.sum() > size:
+            size = group.sum()
+            near = group.copy()
+            for _ in range(2 * reach):
+                wide = np.pad(near, 1)
+                near = wide[1:-1, 1:-1] | wide[:-2, 1:-1] | wide[2:, 1:-1]
+                near |= wide[1:-1, :-2] | wide[1:-1, 2:]
+            group = near & left
+        left &= ~group
+        found += size >= least
+    return found

@@ -184,6 +184,10 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Distance between the finger pads in m."""
         return float(self.data.qpos[self._fingers].sum())
 
+    def truth(self) -> dict[str, np.ndarray]:
+        """What a judge of imagined frames wants to know: positions (3,) in m, and flags (bool)."""
+        return {"gripper": self.tcp_position}
+
     # Internals -----------------------------------------------------------------------------------
 
     def _draw_start(self) -> tuple[np.ndarray, float]:

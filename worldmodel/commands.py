@@ -102,21 +102,30 @@ COMMANDS: dict[str, Command] = {
     ),
     "rollout": Command(
         summary="imagined beside real: the same actions in the model and in the simulator",
-        details="A policy acts in the simulator; from the first observation of each episode the "
-        "model imagines what the same actions lead to. Writes videos and the error over the "
-        "horizon.",
+        details="Demonstrations and explorations are acted out in the simulator; from the first "
+        "observation of each the model imagines what the same actions lead to. A state probe reads "
+        "both: errors in mm over the horizon, what actions change, and videos.",
         examples=(
             "worldmodel rollout checkpoint=pick_can_tiny",
-            "worldmodel rollout checkpoint=runs/train/mine steps=1000 episodes=1 flow_steps=4",
+            "worldmodel rollout checkpoint=runs/train/mine episodes=20 flow_steps=4",
         ),
         parts=(
             "worldmodel.jobs:RolloutOptions",
             "worldmodel.imagine:ImagineConfig",
+            "branch=worldmodel.branches:BranchConfig",
             "worldmodel.rollout:RolloutConfig",
             ENV,
             POLICY,
         ),
         job="worldmodel.jobs:run_rollout",
+    ),
+    "probe": Command(
+        summary="train the state probe that judges imagined frames",
+        details="A small network learns to read positions and flags from simulator frames, for "
+        "any env with a method truth(). Needs a few minutes.",
+        examples=("worldmodel probe", "worldmodel probe env=pick_can out=runs/probe/mine"),
+        parts=("worldmodel.probe:ProbeConfig", ENV, POLICY),
+        job="worldmodel.jobs:run_probe",
     ),
     "bench env": Command(
         summary="env steps per second, beside robosuite's when it is installed",

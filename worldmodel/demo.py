@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 
@@ -15,9 +14,10 @@ from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
 from worldmodel.metrics import psnr
 from worldmodel.model import WorldModel
+from worldmodel.recording import record
 from worldmodel.report import Report
-from worldmodel.rollout import RolloutConfig, rollout
-from worldmodel.trials import Actor, MakeEnv, MakePolicy
+from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+from worldmodel.trials import MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
 
 
@@ -27,7 +27,7 @@ class DemoConfig:
     seed: int = field(default=50_000, metadata={"help": "episode i runs with seed + i"})
     workers: int = field(default=0, metadata={"help": "processes; 0: one per core"})
     imagine: int = field(default=30, metadata={"help": "steps imagined ahead of one episode"})
-    flow_steps: int = field(default=8, metadata={"help": "K of the imagined frames"})
+    flow_steps: int = field(default=2, metadata={"help": "K of the imagined frames"})
 
 
 def demo(
@@ -43,19 +43,19 @@ def demo(
     chosen = next((e for e in result.episodes if e.success), result.episodes[0])
     env = make_env()
     try:
-        images, proprio, action = record(env, make_policy(env), chosen.seed, model)
+        lived = record(env, make_policy(env), model.spec, chosen.seed)
     finally:
         env.close()
-    steps = min(config.imagine, len(action))
-
-    def act(n: int, *_: torch.Tensor) -> torch.Tensor:
+    steps, images = min(config.imagine, len(lived)), lived.images
+    world = Imagination(
+        model, torch.from_numpy(images[None, 0]), torch.from_numpy(lived.proprio[None, 0]),
+        generators=generators_from(config.seed, 1), config=RolloutConfig(config.flow_steps),
+    )  # fmt: skip
+    frames = []
+    for n in range(steps):
+        frames.append(world.step(torch.from_numpy(lived.action[None, n]))[0][0].cpu().numpy())
         on_progress(1, f"imagining step {n + 1}")
-        return torch.from_numpy(action[None, n])
-
-    imagined = rollout(
-        model, torch.from_numpy(images[None, 0]), torch.from_numpy(proprio[None, 0]), act, steps,
-        RolloutConfig(config.flow_steps), torch.Generator().manual_seed(config.seed),
-    ).images[0].cpu().numpy()  # fmt: skip
+    imagined = np.stack(frames)
     real = images[1 : steps + 1]
     write_comparison(out / "videos" / "imagined.mp4", real, imagined)
     quality = np.minimum(psnr(imagined, real), 60.0).mean(-1).tolist()  # inf where nothing moved
@@ -67,23 +67,6 @@ def demo(
     write_json(out / "result.json", summary)
     write_demo_report(summary, out, quality, still)
     return summary
-
-
-def record(
-    env: gymnasium.Env, policy: Actor, seed: int, model: WorldModel
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One episode: images (T+1, C, h, w, 3), proprio (T+1, P) and actions (T, A)."""
-    obs, _ = env.reset(seed=seed)
-    policy.reset([seed])
-    observations, actions, over = [obs], [], False
-    while not over:
-        action = policy.act({key: np.asarray(value)[None] for key, value in obs.items()})[0]
-        obs, _, terminated, truncated, _ = env.step(action)
-        observations.append(obs)
-        actions.append(np.clip(action, -1.0, 1.0))
-        over = terminated or truncated
-    images = np.stack([np.stack([o[c] for c in model.spec.cameras]) for o in observations])
-    return images, np.stack([o["proprio"] for o in observations]), np.stack(actions)
 
 
 def write_comparison(path: Path, real: np.ndarray, imagined: np.ndarray) -> None:

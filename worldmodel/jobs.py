@@ -15,10 +15,11 @@ from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
 from worldmodel.log import progress
-from worldmodel.shipped import find_checkpoint
+from worldmodel.shipped import find_checkpoint, find_probe
 
 if TYPE_CHECKING:
     from worldmodel.bench import BenchEnvConfig, BenchPolicyConfig, BenchTrainConfig
+    from worldmodel.branches import BranchConfig
     from worldmodel.collect import CollectConfig
     from worldmodel.dataset import Dataset
     from worldmodel.demo import DemoConfig
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from worldmodel.model import ModelConfig, WorldModel
     from worldmodel.objective import ObjectiveConfig
     from worldmodel.optim import OptimConfig
+    from worldmodel.probe import ProbeConfig
     from worldmodel.rollout import RolloutConfig
     from worldmodel.spec import DataSpec
     from worldmodel.train import TrainConfig
@@ -141,24 +143,56 @@ class RolloutOptions:
     checkpoint: str = field(
         default="pick_can_tiny", metadata={"help": "folder, or name of a shipped checkpoint"}
     )
+    probe: str = field(
+        default="pick_can_probe",
+        metadata={"help": "state probe that judges the frames: folder, or name of a shipped one"},
+    )
 
 
 def run_rollout(
-    folder: Path, options: RolloutOptions, config: ImagineConfig, sampler: RolloutConfig,
-    env: EnvConfig, policy: PolicyConfig,
+    folder: Path, options: RolloutOptions, config: ImagineConfig, branches: BranchConfig,
+    sampler: RolloutConfig, env: EnvConfig, policy: PolicyConfig,
 ) -> None:  # fmt: skip
     from worldmodel import checkpoint
-    from worldmodel.imagine import imagine
+    from worldmodel.imagine import BEHAVIOURS, imagine, total_progress
+    from worldmodel.probe import load_probe
 
     model = checkpoint.load(find_checkpoint(options.checkpoint)).model
-    about = {**identity(env, policy), "checkpoint": options.checkpoint}
-    with progress("rollout", total=config.episodes + config.steps) as bar:
+    probe, _ = load_probe(find_probe(options.probe))
+    about = {**identity(env, policy), "checkpoint": options.checkpoint, "probe": options.probe}
+    with progress("rollout", total=total_progress(config, branches)) as bar:
         s = imagine(
-            partial(make_env, env), partial(make_policy, policy), model, config, sampler, folder,
-            about, bar.advance,
+            partial(make_env, env), partial(make_policy, policy), model, probe, config, branches,
+            sampler, folder, about, bar.advance,
         )  # fmt: skip
-    print(f"PSNR {s['mean_psnr']:.1f} dB; first frame repeated {s['mean_still_psnr']:.1f} dB")
+    for kind in BEHAVIOURS:
+        figures = s[kind]["imagined"]
+        errors = ", ".join(
+            f"{name.removesuffix('_mm')} {value[0]:.1f} mm"
+            for name, value in figures.items()
+            if name.endswith("_mm")
+        )
+        print(f"{kind}: {errors}, PSNR {figures['psnr'][0]:.1f} dB")
     _done(folder)
+
+
+def run_probe(folder: Path, config: ProbeConfig, env: EnvConfig, policy: PolicyConfig) -> None:
+    from worldmodel.probe import save_probe, train_probe
+    from worldmodel.recording import record
+    from worldmodel.spec import spec_of_env
+
+    made = make_env(env)
+    actor, spec, recordings = make_policy(policy, made), spec_of_env(made), []
+    with progress("probe", total=config.episodes + config.updates) as bar:
+        for i in range(config.episodes):
+            recordings.append(record(made, actor, spec, config.seed + i, explore=i % 2 == 1))
+            bar.advance(1, f"acted with seed {config.seed + i}")
+        made.close()
+        probe, error = train_probe(recordings, config, bar.advance)
+    about = {"env": env.id, "env_options": env.options, "config": dataclasses.asdict(config),
+             "error": error}  # fmt: skip
+    save_probe(folder, probe, about)
+    _write_table("State probe: error on held-out real frames", error, folder)
 
 
 def run_bench_env(folder: Path, config: BenchEnvConfig, env: EnvConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,24 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def median_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Median and bootstrap 95 % interval of ``values`` (n,)."""
+    return _bootstrap(values, np.median)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and bootstrap 95 % interval of ``values`` (n,)."""
+    return _bootstrap(values, np.mean)
+
+
+def _bootstrap(values: np.ndarray, statistic: Any) -> tuple[float, float, float]:
+    """(value, low, high): percentiles of 500 redrawn samples, from a fixed seed."""
+    rng = np.random.default_rng(0)
+    drawn = statistic(rng.choice(values, (500, len(values))), axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(statistic(values)), float(low), float(high)
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> np.ndarray:

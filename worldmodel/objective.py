@@ -120,8 +120,7 @@ def self_flow_loss(
     action = model.action_scale(batch.action)
     x_plan = model.action_scale(batch.plan)[:, :, None].expand(B, T, M, H, A)
 
-    # context: nearly clean pictures and clean proprioception, actions known or absent, histories cut
-    # at random
+    # context: nearly clean pictures, clean proprioception, actions known or absent, random cuts
     noisy = (torch.rand(B, T, generator=g) < config.noisy_context).float()
     obs_time = at(noisy * config.context_noise * torch.rand(B, T, generator=g))
     absent = at((torch.rand(B, T, generator=g) < config.absent_action).float())

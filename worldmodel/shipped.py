@@ -34,3 +34,15 @@ def find_checkpoint(name_or_path: str | Path, also_known: Sequence[str] = ()) ->
     hint = f"; did you mean '{near[0]}'?" if near else ""
     words = f"one of {', '.join(known)}" if known else "a shipped checkpoint (there is none)"
     raise UserError(f"'{name_or_path}' is neither an existing path nor {words}{hint}")
+
+
+def find_probe(name_or_path: str) -> Path:
+    """The folder of a state probe: an existing path, or the name of one in the package."""
+    for folder in (Path(name_or_path).expanduser(), CHECKPOINTS / name_or_path):
+        if (folder / "probe.safetensors").exists():
+            return folder
+    known = sorted(file.parent.name for file in CHECKPOINTS.glob("*/probe.safetensors"))
+    raise UserError(
+        f"probe: '{name_or_path}' is neither the folder of a state probe nor one of "
+        f"{', '.join(known) or 'the shipped ones (there is none)'}; train one: worldmodel probe"
+    )

@@ -1,0 +1,89 @@
+"""The page that shows a rollout study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from worldmodel.fidelity import Fidelity
+from worldmodel.report import Report
+
+
+def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out: Path) -> None:
+    """Write ``out/report.html`` from the figures and the curves of every study."""
+    first = next(iter(studies.values()))["imagined"]
+    names = list(first.arrays)
+    millimetres = [n for n in names if n.endswith("_mm")]
+    report = Report(
+        "Imagined beside simulated",
+        f"{result['checkpoint']} in {result['env']}: {len(first.arrays['psnr'])} episodes of each kind "
+        f"from seed {result['seed']}, K = {result['flow_steps']}",
+    )
+    cards = {}
+    for kind, study in studies.items():
+        figures = result[kind]["imagined"]
+        for name in (*millimetres, *(n for n in names if n.endswith("_agreement"))):
+            cards[f"{kind}: {_label(name)}"] = _show(name, figures[name])
+        cards[f"{kind}: imagined steps/s"] = f"{study['steps_per_s']:.0f}"
+    report.figures(cards)
+    report.text(
+        "From one real observation on, the model sees nothing but its own pictures, and takes the "
+        "actions that the simulator took. A state probe, trained on simulator frames, reads both. "
+        "Brackets are 95 % bootstrap intervals over episodes; medians for mm, means for the rest."
+    )
+    for kind, study in studies.items():
+        report.heading(kind.capitalize())
+        rows = []
+        for name, fidelity in study.items():
+            if isinstance(fidelity, Fidelity):
+                figures = result[kind][name]
+                rows.append([name, *(_show(n, figures[n]) for n in names)])
+        report.table(["frames", *map(_label, names)], rows)
+        for name in millimetres:
+            lines = {}
+            for row in ("imagined", "history not noised", "first frame repeated"):
+                steps, middle, low, high = study[row].curve(name)
+                lines[row] = (steps, middle)
+                if row == "imagined":
+                    lines |= {"95 %, low": (steps, low), "95 %, high": (steps, high)}
+            report.chart(lines, x_label="step", y_label=_label(name))
+        for film in sorted((out / "videos").glob(f"{kind}_*.mp4")):
+            report.video(film, f"{film.stem}: each camera real, then imagined")
+    actions = result["actions"]
+    report.heading("Do actions matter?").text(
+        f"{actions['starts']} starts in the midst of demonstrations, {actions['branches']} random "
+        f"action sequences of {actions['length']} steps from each: what moved, imagined against "
+        "simulated. Shuffled: against the outcome of another sequence from the same start."
+    )
+    rows = [
+        [name, *(f"{value[k]:.3g}" for k in ("error_mm", "correlation", "direction_deg", "moved"))]
+        for name, value in actions.items()
+        if isinstance(value, dict) and "correlation" in value
+    ]
+    report.table(["of what", "error [mm]", "correlation", "direction [deg]", "moved"], rows)
+    for name, value in actions.items():
+        if isinstance(value, dict) and "top1_regret_mm" in value:
+            report.text(
+                f"Choosing the sequence that brings {name} nearest in the imagination loses "
+                f"{value['top1_regret_mm']:.1f} mm against the best one; a random choice loses "
+                f"{value['random_regret_mm']:.1f} mm."
+            )
+    probes = {kind: study["probe"] for kind, study in studies.items()}
+    rows = [[kind, *(_show(k, v) for k, v in error.items())] for kind, error in probes.items()]
+    columns = map(_label, next(iter(probes.values())))
+    report.heading("The probe's own error, on these real frames").table(["", *columns], rows)
+    report.write(out / "report.html")
+
+
+def _label(name: str) -> str:
+    return name.replace("_mm", " [mm]").replace("_", " ").replace("psnr", "PSNR [dB]")
+
+
+def _show(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, (tuple, list)):
+        digits = 1 if name.endswith("_mm") or name == "psnr" else 3
+        middle, low, high = (f"{v:.{digits}f}" for v in value)
+        return f"{middle} [{low}, {high}]"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,159 @@
+"""The state probe: reads positions and flags from pictures, as a judge of imagined frames.
+
+A small network of convolutions, trained on simulator frames only and on nothing that a world model
+made; it sees no proprioception. Its own error on held-out real frames goes with every use of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldmodel.checkpoint import read_tensors, write_tensors
+from worldmodel.device import autocast
+from worldmodel.errors import UserError
+from worldmodel.metrics import median_interval
+from worldmodel.normalize import images_to_float
+from worldmodel.recording import Recording, check_truth
+
+FORMAT = 2  # of the file, as a checkpoint's
+FILE = "probe.safetensors"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    episodes: int = field(
+        default=240, metadata={"help": "episodes acted out, half of them explorations"}
+    )
+    seed: int = field(default=2_000_000, metadata={"help": "episode i runs with seed + i"})
+    updates: int = field(default=3000, metadata={"help": "updates of its training"})
+    lr: float = field(default=2e-3, metadata={"help": "peak learning rate"})
+
+
+class StateProbe(nn.Module):
+    """Positions (…, n, 3) in m and flags (…, m) as probabilities, from C pictures at once."""
+
+    def __init__(
+        self, cameras: int, size: tuple[int, int], positions: tuple[str, ...],
+        flags: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.cameras, self.size, self.positions, self.flags = cameras, size, positions, flags
+        widths = [3 * cameras, 32, 64, 96, 128]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)
+        )
+        places = (size[0] // 16) * (size[1] // 16)
+        self.hidden = nn.Linear(128 * places, 256)
+        self.out = nn.Linear(256, 3 * len(positions) + len(flags))
+        self.register_buffer("mean", torch.zeros(3 * len(positions)))
+        self.register_buffer("std", torch.ones(3 * len(positions)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (M, C, h, w, 3) -> normalised positions (M, 3 n) and logits (M, m)."""
+        x = images_to_float(images).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        for convolution in self.convolutions:
+            x = F.gelu(convolution(x), approximate="tanh")
+        x = self.out(F.gelu(self.hidden(x.flatten(1)), approximate="tanh")).float()
+        return x.split([3 * len(self.positions), len(self.flags)], dim=-1)
+
+    @torch.no_grad()
+    def read(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """uint8 (…, C, h, w, 3) -> name: position (…, 3) in m, or flag (…,) bool."""
+        lead, flat = images.shape[:-4], torch.from_numpy(images.reshape(-1, *images.shape[-4:]))
+        rows = [self(part) for part in flat.split(512)]
+        place = torch.cat([r[0] for r in rows]) * self.std + self.mean
+        chance = torch.cat([r[1] for r in rows])
+        found = {
+            name: place[:, 3 * i : 3 * i + 3].numpy().reshape(*lead, 3)
+            for i, name in enumerate(self.positions)
+        }
+        return found | {
+            f: (chance[:, i] > 0).numpy().reshape(lead) for i, f in enumerate(self.flags)
+        }
+
+
+def train_probe(
+    recordings: list[Recording], config: ProbeConfig, on_progress: Callable[[int, str], None]
+) -> tuple[StateProbe, dict[str, Any]]:
+    """A probe from all but the last tenth of ``recordings``, and its error on that tenth."""
+    check_truth(recordings)
+    held = max(1, len(recordings) // 10)
+    images, truth = _joined(recordings[:-held])
+    positions = tuple(k for k, v in truth.items() if v.ndim == 2)
+    flags = tuple(k for k, v in truth.items() if v.ndim == 1)
+    place = torch.from_numpy(np.concatenate([truth[k] for k in positions], axis=1)).float()
+    flag = torch.from_numpy(np.stack([truth[k] for k in flags], axis=1)).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        probe = StateProbe(images.shape[1], images.shape[2:4], positions, flags)
+    probe.mean, probe.std = place.mean(0), place.std(0).clamp(min=1e-3)
+    target = (place - probe.mean) / probe.std
+    optimizer = torch.optim.AdamW(probe.parameters(), config.lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.updates)
+    g = torch.Generator().manual_seed(config.seed)
+    for i in range(config.updates):
+        pick = torch.randint(len(images), (BATCH,), generator=g)
+        with autocast(torch.device("cpu"), "auto"):
+            where, which = probe(torch.from_numpy(images[pick.numpy()]))
+        loss = F.smooth_l1_loss(where, target[pick], beta=0.1)
+        loss = loss + 0.2 * F.binary_cross_entropy_with_logits(which, flag[pick])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        on_progress(1, f"loss {loss.item():.4f}" if i % 50 == 0 else "")
+    probe.eval().requires_grad_(False)
+    return probe, own_error(probe, recordings[-held:])
+
+
+def own_error(probe: StateProbe, recordings: list[Recording]) -> dict[str, Any]:
+    """Its error on real frames: median [mm] with interval; the share of flags that are right."""
+    images, truth = _joined(recordings)
+    found = probe.read(images)
+    figures: dict[str, Any] = {"frames": len(images), "episodes": len(recordings)}
+    for name in probe.positions:
+        wrong = 1000 * np.linalg.norm(found[name] - truth[name], axis=-1)
+        figures[f"{name}_mm"] = median_interval(wrong)
+    for name in probe.flags:
+        figures[f"{name}_agreement"] = float((found[name] == truth[name]).mean())
+    return figures
+
+
+def save_probe(folder: Path, probe: StateProbe, about: dict[str, Any]) -> None:
+    """Write ``folder/probe.safetensors``, atomically."""
+    header = {
+        "format": FORMAT, "cameras": probe.cameras, "size": probe.size,
+        "positions": probe.positions, "flags": probe.flags, "about": about,
+    }  # fmt: skip
+    write_tensors(folder / FILE, probe.state_dict(), header)
+
+
+def load_probe(folder: Path) -> tuple[StateProbe, dict[str, Any]]:
+    """The probe in ``folder`` and what is known of it; UserError for a broken or foreign file."""
+    tensors, header = read_tensors(folder / FILE)
+    try:
+        probe = StateProbe(
+            header["cameras"], tuple(header["size"]), tuple(header["positions"]),
+            tuple(header["flags"]),
+        )  # fmt: skip
+        probe.load_state_dict(tensors)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"{folder / FILE} is not a state probe ({error})") from error
+    return probe.eval().requires_grad_(False), header["about"]
+
+
+def _joined(recordings: list[Recording]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    images = np.concatenate([r.images for r in recordings])
+    names = recordings[0].truth
+    return images, {n: np.concatenate([r.truth[n] for r in recordings]) for n in names}
