@@ -341,3 +341,30 @@ def test_import_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert envs.choose_backend() == backend.choose_backend()
+
+
+def test_truth_is_the_state_and_cans_in_pictures_are_counted() -> None:
+    env = PickCan()
+    obs, _ = env.reset(seed=3, options={"can_position": (0.5, 0.1), "can_pose": "lying"})
+    truth = env.truth()
+    assert np.allclose(truth["can"][:2], (0.5, 0.1))
+    assert np.allclose(truth["gripper"], obs["proprio"][:3], atol=1e-6)
+    assert not truth["in hand"]
+    expert, flags = env.expert(np.random.default_rng(0)), []
+    while not (flags and flags[-1] == "success"):
+        obs, *_, info = env.step(expert.act())
+        flags.append(info["outcome"])
+    assert env.truth()["in hand"]
+
+    def pictures(position: tuple[float, float], pose: str = "upright") -> dict[str, np.ndarray]:
+        found, _ = env.reset(seed=5, options={"can_position": position, "can_pose": pose})
+        return {name: found[name] for name in env.cameras}
+
+    left, right = pictures((0.5, 0.2)), pictures((0.5, -0.2), "lying")
+    assert env.count(left) == env.count(right) == 1
+    red = np.abs(left["front"].astype(int) - right["front"]).max(-1) > 40
+    both = {**left, "front": np.where(red[..., None], np.minimum(left["front"], right["front"]),
+                                      left["front"])}  # fmt: skip
+    assert env.count(both) == 2
+    wiped = {name: np.full_like(picture, 180) for name, picture in left.items()}
+    assert env.count(wiped) == 0

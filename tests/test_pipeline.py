@@ -92,3 +92,22 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert cli.main(words) == 0
     assert np.isfinite(result(out)["imagined_psnr"])
     assert (out / "videos" / "imagined.mp4").stat().st_size > 1000
+
+    probe = tmp_path / "probe"
+    assert cli.main(["probe", "episodes=4", "updates=20", f"out={probe}"]) == 0
+    assert (probe / "probe.safetensors").exists()
+    assert np.isfinite(result(probe)["can_mm"]).all()
+    out = tmp_path / "rollout"
+    words = ["rollout", f"checkpoint={place / 'run'}", f"probe={probe}", "episodes=2", "steps=6"]
+    words += ["branch.starts=1", "branch.branches=3", "branch.length=2", "videos=1", f"out={out}"]
+    assert cli.main(words) == 0
+    found = result(out)
+    assert found["demonstrations"]["real frames"]["psnr"][0] == 60
+    assert np.isfinite(found["explorations"]["imagined"]["can_mm"]).all()
+    assert np.isfinite(found["actions"]["gripper"]["error_mm"])
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert html.count("data:video/mp4;base64,") == 2
+    out = tmp_path / "bench"
+    words = ["bench", "rollout", f"checkpoint={place / 'run'}", "steps=200", "batches=[1,3]"]
+    assert cli.main([*words, "timed=3", f"out={out}"]) == 0
+    assert result(out)["batch 3: frames_per_s"] > 0

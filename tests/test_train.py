@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_model import SIDE, A, C, H, P, tiny_spec
+from test_model import SIDE, A, C, H, P, tiny_model, tiny_spec
 
 from worldmodel import checkpoint
 from worldmodel.errors import RunError, UserError
@@ -15,7 +15,7 @@ from worldmodel.log import read_metrics
 from worldmodel.model import ModelConfig
 from worldmodel.objective import ObjectiveConfig
 from worldmodel.optim import OptimConfig
-from worldmodel.train import TrainConfig, train
+from worldmodel.train import TrainConfig, dream, to_segment, train
 from worldmodel.transformer import TransformerConfig
 
 MODEL = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=H)
@@ -48,10 +48,13 @@ class FakeWindows:
         )  # fmt: skip
 
 
-def run(out, steps: int = 6, stop: int | None = None, resume=False, poison=False, initial=None):
+def run(
+    out, steps: int = 6, stop: int | None = None, resume=False, poison=False, initial=None,
+    rehearse: float = 0.0,
+):  # fmt: skip
     config = TrainConfig(
         steps=steps, batch=4, segment=2, log_every=2, validate_every=4, validate_windows=8,
-        threads=1, precision="fp32", device="cpu",
+        threads=1, precision="fp32", device="cpu", rehearse=rehearse,
     )  # fmt: skip
     windows = FakeWindows(poison=poison)
     if stop is not None:
@@ -163,3 +166,22 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch) -> None
         checkpoint.write_tensors(file, {"a": torch.zeros(3)}, {"format": checkpoint.FORMAT})
     assert torch.equal(checkpoint.read_tensors(file)[0]["a"], torch.ones(3))
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_rehearsal_imagines_all_but_the_first_picture_and_resumes_bit_for_bit(tmp_path) -> None:
+    model = tiny_model().eval()
+    batch = to_segment(FakeWindows(T=3).get(np.arange(4)), torch.device("cpu"))
+    dreamt = dream(model, batch, 2, torch.Generator().manual_seed(0))
+    real, _ = model.observe(batch.images[:2, :-1], batch.proprio[:2, :-1])
+    assert dreamt.shape == real.shape
+    assert torch.equal(dreamt[:, 0], real[:, 0])
+    assert not torch.isclose(dreamt[:, 1:], real[:, 1:]).all()
+    assert dreamt.abs().max() <= 1
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop=3, rehearse=0.5)
+    run(tmp_path / "cut", resume=True, rehearse=0.5)
+    run(tmp_path / "whole", rehearse=0.5)
+    run(tmp_path / "plain")
+    cut, whole, plain = (weights(tmp_path / name) for name in ("cut", "whole", "plain"))
+    assert all(torch.equal(cut[k], whole[k]) for k in whole)
+    assert not all(torch.equal(plain[k], whole[k]) for k in whole)

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import numpy as np
 if TYPE_CHECKING:
     import gymnasium
 
-    from worldmodel.model import ModelConfig
+    from worldmodel.dataset import Dataset
+    from worldmodel.model import ModelConfig, WorldModel
     from worldmodel.objective import ObjectiveConfig
+    from worldmodel.rollout import RolloutConfig
     from worldmodel.spec import DataSpec
     from worldmodel.trials import Actor
 
@@ -44,6 +47,21 @@ class BenchTrainConfig:
 class BenchPolicyConfig:
     plans: int = field(default=60, metadata={"help": "plans to time, after five to warm up"})
     threads: int = field(default=1, metadata={"help": "CPU threads"})
+
+
+@dataclass(frozen=True)
+class BenchDataConfig:
+    segment: int = field(default=16, metadata={"help": "T, env steps per window"})
+    batch: int = field(default=64, metadata={"help": "windows per draw"})
+    draws: int = field(default=500, metadata={"help": "how many draws to time"})
+
+
+@dataclass(frozen=True)
+class BenchRolloutConfig:
+    steps: int = field(default=10_000, metadata={"help": "horizon of the long run, batch 1"})
+    batches: tuple[int, ...] = field(default=(1, 32), metadata={"help": "batch sizes to time"})
+    timed: int = field(default=50, metadata={"help": "steps timed for each batch size"})
+    threads: int = field(default=0, metadata={"help": "CPU threads (0: torch's own choice)"})
 
 
 def bench_env(
@@ -109,6 +127,32 @@ def _robosuite_rate(steps: int) -> float:
     rate = steps / (time.perf_counter() - start)
     env.close()
     return rate
+
+
+def bench_data(
+    dataset: Dataset, config: BenchDataConfig, on_progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Random windows/s in one process, and what this adds to its own memory.
+
+    The arrays are memory-mapped: their pages belong to the operating system's cache, which gives
+    them back when somebody needs the room, and are counted apart.
+    """
+    windows = dataset.windows(config.segment, 8, range(len(dataset)))
+    rng = np.random.default_rng(0)
+    windows.sample(config.batch, rng, 0.5)
+    before, mapped = _memory_mib("RssAnon"), _memory_mib("RssFile")
+    start = time.perf_counter()
+    for _ in range(config.draws):
+        windows.sample(config.batch, rng, 0.5)
+        on_progress(config.batch)
+    spent = time.perf_counter() - start
+    return {
+        "windows_per_s": config.draws * config.batch / spent, "steps_per_window": config.segment,
+        "frames": len(dataset.stream("proprio")), "episodes": len(dataset),
+        "images_mib": dataset.stream("images").nbytes / 2**20,
+        "own_memory_added_mib": _memory_mib("RssAnon") - before,
+        "page_cache_added_mib": _memory_mib("RssFile") - mapped,
+    }  # fmt: skip
 
 
 def bench_train(
@@ -190,3 +234,82 @@ def bench_policy(
         "plan_ms_median": statistics.median(times), "plan_ms_p95": float(np.quantile(times, 0.95)),
         "plans": config.plans, "threads": config.threads,
     }  # fmt: skip
+
+
+def bench_rollout(
+    model: WorldModel, config: BenchRolloutConfig, sampler: RolloutConfig,
+    on_progress: Callable[[int, str], None],
+) -> tuple[dict[str, Any], list[float]]:  # fmt: skip
+    """Imagined frames/s at each batch size; then one long run, whose cost must not grow.
+
+    Returns the figures, and the median milliseconds of a step in every hundred of the long run.
+    """
+    import torch
+
+    from worldmodel.device import autocast
+    from worldmodel.flops import imagination_flops, matmul_rate
+    from worldmodel.rollout import Imagination, generators_from
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device, spec = model.grid.device, model.spec
+    with autocast(device, sampler.precision):
+        fast = torch.is_autocast_enabled(device.type)
+    dtype = torch.bfloat16 if fast else torch.float32
+    peak = matmul_rate(dtype, device.type)
+
+    def begin(batch: int) -> Imagination:
+        g = torch.Generator().manual_seed(0)
+        shape = (batch, len(spec.cameras), *spec.image_size, 3)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=g)
+        proprio = model.proprio_scale.mean.cpu().expand(batch, -1)
+        return Imagination(
+            model, images, proprio, generators=generators_from(0, batch), config=sampler
+        )
+
+    def step_ms(world: Imagination, steps: int) -> list[float]:
+        times, still = [], torch.zeros(world.batch, spec.A)
+        for _ in range(steps):
+            start = time.perf_counter()
+            world.step(still)[0].cpu()
+            times.append(1000 * (time.perf_counter() - start))
+        return times
+
+    result: dict[str, Any] = {
+        "flow_steps": sampler.flow_steps, "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(), "window": sampler.window or model.config.window,
+        "matmul_gflops": peak / 1e9,
+    }  # fmt: skip
+    for batch in config.batches:
+        world = begin(batch)
+        step_ms(world, 5)
+        ms = statistics.median(step_ms(world, config.timed))
+        flops = imagination_flops(model, sampler.flow_steps, result["window"]) * batch
+        result[f"batch {batch}: frames_per_s"] = 1000 * batch / ms
+        result[f"batch {batch}: ms_per_step"] = ms
+        result[f"batch {batch}: utilisation"] = flops / (ms / 1000) / peak
+        on_progress(config.timed, f"batch {batch}: {1000 * batch / ms:.0f} frames/s")
+    world, curve, memory = begin(1), [], []
+    for done in range(0, config.steps, 100):
+        curve.append(statistics.median(step_ms(world, min(100, config.steps - done))))
+        memory.append(_memory_mib())
+        on_progress(min(100, config.steps - done), f"step {done + 100}: {curve[-1]:.1f} ms")
+    tenth = max(1, len(curve) // 10)  # a busy machine is slow at times: tenths, not single marks
+    result |= {
+        "long: steps": config.steps,
+        "long: ms_per_step at the start": statistics.median(curve[:tenth]),
+        "long: ms_per_step at the end": statistics.median(curve[-tenth:]),
+        "long: time ratio": statistics.median(curve[-tenth:]) / statistics.median(curve[:tenth]),
+        "long: MiB at the start": memory[0], "long: MiB at the end": memory[-1],
+        "long: memory ratio": memory[-1] / memory[0],
+    }  # fmt: skip
+    return result, curve
+
+
+def _memory_mib(kind: str = "VmRSS") -> float:
+    """Memory of this process as Linux counts it (VmRSS, RssAnon, RssFile); NaN elsewhere."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    lines = (line.split() for line in status.read_text(encoding="utf-8").splitlines())
+    return next(int(words[1]) / 1024 for words in lines if words[0] == f"{kind}:")

@@ -134,6 +134,13 @@ COMMANDS: dict[str, Command] = {
         parts=("worldmodel.bench:BenchEnvConfig", ENV),
         job="worldmodel.jobs:run_bench_env",
     ),
+    "bench data": Command(
+        summary="random windows per second from a dataset's cache, and the memory they take",
+        details="One process draws windows as training does.",
+        examples=("worldmodel bench data data=data/pick_can",),
+        parts=("worldmodel.jobs:DataOptions", "worldmodel.bench:BenchDataConfig"),
+        job="worldmodel.jobs:run_bench_data",
+    ),
     "bench train": Command(
         summary="training throughput, as a share of this machine's own matmul rate",
         details="Whole updates on random data of the env's shapes; the matmul rate is measured "
@@ -155,12 +162,27 @@ COMMANDS: dict[str, Command] = {
         parts=("worldmodel.bench:BenchPolicyConfig", ENV, POLICY),
         job="worldmodel.jobs:run_bench_policy",
     ),
+    "bench rollout": Command(
+        summary="imagined frames per second, and their cost at a long horizon",
+        details="Times whole imagined steps at some batch sizes, then one long run: time and "
+        "memory of a step must not grow.",
+        examples=(
+            "worldmodel bench rollout",
+            "worldmodel bench rollout checkpoint=runs/train/mine flow_steps=4 steps=1000",
+        ),
+        parts=(
+            "worldmodel.jobs:CheckpointOptions",
+            "worldmodel.bench:BenchRolloutConfig",
+            "worldmodel.rollout:RolloutConfig",
+        ),
+        job="worldmodel.jobs:run_bench_rollout",
+    ),
     "data check": Command(
         summary="what is wrong with a dataset, in plain words",
         details="Reads every table and every frame. Exit code 1 when something makes it unfit "
         "for training; notes are things worth a look.",
         examples=("worldmodel data check data=data/pick_can",),
-        parts=("worldmodel.jobs:DataCheckConfig",),
+        parts=("worldmodel.jobs:DataOptions",),
         job="worldmodel.jobs:run_data_check",
         writes=False,
     ),

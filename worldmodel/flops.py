@@ -39,12 +39,23 @@ def training_flops(model: WorldModel, steps: int, objective: ObjectiveConfig) ->
     depth, width = model.config.trunk.depth, model.config.trunk.width
     J = max(1, round(objective.next_ratio * steps))
     S = segment_tokens(model, steps, objective)
-    patch = 3 * model.config.patch**2
+    patch = 4 * model.config.patch**2  # three colours and a copy per pixel
     outside = (steps + J) * stem_flops(model) + 2 * J * model.patches * width * patch
     flops = 3 * (trunk_flops(model, S, depth) + outside)
     if objective.name == "self_flow":
         flops += trunk_flops(model, S, feature_layers(depth)[1]) + (steps + J) * stem_flops(model)
     return flops
+
+
+def imagination_flops(model: WorldModel, flow_steps: int, window: int) -> int:
+    """FLOPs of one imagined step: its context once, and K readings of the next observation."""
+    depth, N1 = model.config.trunk.depth, model.patches + 1
+    ring = window * (N1 + 1)
+    read = 2 * model.patches * model.config.trunk.width * 4 * model.config.patch**2
+    context = stem_flops(model) + trunk_flops(model, N1 + 1, depth, ring)
+    return context + flow_steps * (
+        stem_flops(model) + trunk_flops(model, N1, depth, ring + N1) + read
+    )
 
 
 def matmul_rate(dtype: torch.dtype, device: str = "cpu", n: int = 2048, repeats: int = 5) -> float:

@@ -56,7 +56,7 @@ def imagine(
     :func:`total_progress`.
     """
     env = make_env()
-    policy, studies = make_policy(env), {}
+    policy, studies, matter = make_policy(env), {}, {}
     count = getattr(env.unwrapped, "count", None)
     unnoised = replace(sampler, context_noise=0.0)
     try:

@@ -16,8 +16,8 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
     millimetres = [n for n in names if n.endswith("_mm")]
     report = Report(
         "Imagined beside simulated",
-        f"{result['checkpoint']} in {result['env']}: {len(first.arrays['psnr'])} episodes of each kind "
-        f"from seed {result['seed']}, K = {result['flow_steps']}",
+        f"{result['checkpoint']} in {result['env']}: {len(first.arrays['psnr'])} episodes of each "
+        f"kind from seed {result['seed']}, K = {result['flow_steps']}",
     )
     cards = {}
     for kind, study in studies.items():

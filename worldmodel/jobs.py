@@ -18,7 +18,13 @@ from worldmodel.log import progress
 from worldmodel.shipped import find_checkpoint, find_probe
 
 if TYPE_CHECKING:
-    from worldmodel.bench import BenchEnvConfig, BenchPolicyConfig, BenchTrainConfig
+    from worldmodel.bench import (
+        BenchDataConfig,
+        BenchEnvConfig,
+        BenchPolicyConfig,
+        BenchRolloutConfig,
+        BenchTrainConfig,
+    )
     from worldmodel.branches import BranchConfig
     from worldmodel.collect import CollectConfig
     from worldmodel.dataset import Dataset
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from worldmodel.objective import ObjectiveConfig
     from worldmodel.optim import OptimConfig
     from worldmodel.probe import ProbeConfig
+    from worldmodel.report import Report
     from worldmodel.rollout import RolloutConfig
     from worldmodel.spec import DataSpec
     from worldmodel.train import TrainConfig
@@ -139,10 +146,14 @@ def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyCon
 
 
 @dataclass(frozen=True)
-class RolloutOptions:
+class CheckpointOptions:
     checkpoint: str = field(
         default="pick_can_tiny", metadata={"help": "folder, or name of a shipped checkpoint"}
     )
+
+
+@dataclass(frozen=True)
+class RolloutOptions(CheckpointOptions):
     probe: str = field(
         default="pick_can_probe",
         metadata={"help": "state probe that judges the frames: folder, or name of a shipped one"},
@@ -203,6 +214,21 @@ def run_bench_env(folder: Path, config: BenchEnvConfig, env: EnvConfig) -> None:
     _write_table("Speed of the env", {"env": env.id, **result}, folder)
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    data: Path = field(metadata={"help": "dataset folder"})
+
+
+def run_bench_data(folder: Path, options: DataOptions, config: BenchDataConfig) -> None:
+    from worldmodel.bench import bench_data
+
+    dataset = open_dataset(options.data)
+    total = config.draws * config.batch
+    with progress("bench data", total=total, unit="windows") as bar:
+        result = bench_data(dataset, config, bar.advance)
+    _write_table("Speed of reading", {"data": str(options.data), **result}, folder)
+
+
 def run_bench_train(
     folder: Path, config: BenchTrainConfig, env: EnvConfig, model: ModelConfig,
     objective: ObjectiveConfig,
@@ -231,12 +257,24 @@ def run_bench_policy(
     _write_table("Latency of a plan", {**identity(env, policy), **result}, folder)
 
 
-@dataclass(frozen=True)
-class DataCheckConfig:
-    data: Path = field(metadata={"help": "dataset folder"})
+def run_bench_rollout(
+    folder: Path, options: CheckpointOptions, config: BenchRolloutConfig, sampler: RolloutConfig
+) -> None:
+    from worldmodel import checkpoint
+    from worldmodel.bench import bench_rollout
+    from worldmodel.report import Report
+
+    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    total = config.steps + len(config.batches) * config.timed
+    with progress("bench rollout", total=total, unit="steps") as bar:
+        result, curve = bench_rollout(model, config, sampler, bar.advance)
+    report = Report("Speed of imagining")
+    steps = [100.0 * (i + 1) for i in range(len(curve))]
+    report.chart({"step": (steps, curve)}, x_label="env step", y_label="ms per step")
+    _write_table(report, {"checkpoint": options.checkpoint, **result}, folder)
 
 
-def run_data_check(config: DataCheckConfig) -> None:
+def run_data_check(config: DataOptions) -> None:
     from worldmodel.datacheck import check
 
     videos = sum(1 for _ in (config.data / "videos").rglob("*.mp4"))
@@ -290,7 +328,7 @@ def _untrained_spec(env: EnvConfig) -> DataSpec:
     )
 
 
-def _write_table(title: str, values: Mapping[str, Any], folder: Path) -> None:
+def _write_table(page: Report | str, values: Mapping[str, Any], folder: Path) -> None:
     """result.json, a page and the terminal get the same figures."""
     from worldmodel.report import Report
     from worldmodel.runs import hardware
@@ -303,7 +341,8 @@ def _write_table(title: str, values: Mapping[str, Any], folder: Path) -> None:
     ]
     width = max(len(str(key)) for key, _ in rows)
     print("\n".join(f"{key!s:<{width}}  {value}" for key, value in rows))
-    Report(title).table(["what", "figure"], rows).write(folder / "report.html")
+    page = Report(page) if isinstance(page, str) else page
+    page.table(["what", "figure"], rows).write(folder / "report.html")
 
 
 def _done(folder: Path) -> None:

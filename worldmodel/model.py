@@ -90,6 +90,8 @@ class Features(NamedTuple):
 class WorldModel(nn.Module):
     """One transformer that plans actions and predicts what follows from them."""
 
+    grid: Tensor
+
     def __init__(self, spec: DataSpec, config: ModelConfig) -> None:
         super().__init__()
         h, w = spec.image_size

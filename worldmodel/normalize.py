@@ -26,6 +26,9 @@ def float_to_images(x: Tensor) -> Tensor:
 class Affine(nn.Module):
     """Normalisation to zero mean and unit variance per dimension, and back."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], min_std: float = MIN_STD
     ) -> None:

@@ -102,9 +102,13 @@ def history_start(batch: int, steps: int, window: int, cut: float, g: torch.Gene
 
 def self_flow_loss(
     model: WorldModel, head: nn.Module, teacher: WorldModel | None, batch: Segment,
-    config: ObjectiveConfig, g: torch.Generator,
+    config: ObjectiveConfig, g: torch.Generator, dreamt: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-    """The loss (scalar) of one batch and what to log of it. ``g`` is a CPU generator."""
+    """The loss (scalar) of one batch and what to log of it. ``g`` is a CPU generator.
+
+    ``dreamt`` (R, T, N, Q) takes the place of the pictures in the context of the first R segments,
+    for the student; what follows is still real. So a model learns to go on from its own mistakes.
+    """
     device = batch.proprio.device
     B, T, A = batch.action.shape
     M, H, N = config.plans, batch.plan.shape[2], model.patches
@@ -117,6 +121,9 @@ def self_flow_loss(
         return times.to(device)
 
     patches, proprio = model.observe(batch.images, batch.proprio)  # (B, T+1, N, Q), (B, T+1, P)
+    seen = patches[:, :-1]  # (B, T, N, Q) the pictures in the student's context
+    if dreamt is not None:
+        seen = torch.cat([dreamt, seen[len(dreamt) :]])
     action = model.action_scale(batch.action)
     x_plan = model.action_scale(batch.plan)[:, :, None].expand(B, T, M, H, A)
 
@@ -126,7 +133,7 @@ def self_flow_loss(
     absent = at((torch.rand(B, T, generator=g) < config.absent_action).float())
     first = at(history_start(B, T, model.config.window, config.cut, g))
     context = Context(
-        interpolate(patches[:, :-1], noise_like(patches[:, :-1]), obs_time[..., None, None]),
+        interpolate(seen, noise_like(seen), obs_time[..., None, None]),
         proprio[:, :-1],
         obs_time,
         interpolate(action, noise_like(action), absent[..., None]),
@@ -154,7 +161,7 @@ def self_flow_loss(
             interpolate(x_next[0], eps_next[0], next_time[..., :-1, None]),
             interpolate(x_next[1], eps_next[1], next_time[..., -1:]),
             next_time,
-            patches[:, steps],
+            seen[:, steps],
             interpolate(x_plan, eps_plan, plan_time[..., None]),
             plan_time,
             interpolate(x_inverse, eps_inverse, inverse_time),
@@ -181,7 +188,7 @@ def self_flow_loss(
         # a leaf may only be asked for an action that its context does not show
         hidden = absent[:, :-1] * (first[:, 1:] <= torch.arange(T - 1, device=device))
         terms["inverse"] = (config.weight_inverse, masked_mean(inverse_error, hidden))
-    loss = sum(weight * value for weight, value in terms.values())
+    loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
     metrics = {f"loss_{name}": value.detach() for name, (_, value) in terms.items()}
 
     if config.name == "self_flow":

@@ -38,6 +38,13 @@ class TrainConfig:
         default=0.65,
         metadata={"help": "share of the segments from demonstrations, the rest from explorations"},
     )
+    rehearse: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the segments whose pictures, after the first, are imagined, so that "
+            "long rollouts stay true; for a second stage (init=…), once the model imagines well"
+        },
+    )
     seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
     precision: Literal["auto", "fp32", "bf16"] = field(
@@ -133,16 +140,40 @@ class TrainState:
         self.step, self.seconds = header["step"], header["seconds"]
 
 
+@torch.no_grad()
+def dream(model: WorldModel, batch: Segment, rows: int, generator: torch.Generator) -> Tensor:
+    """Pictures (rows, T, N, Q) that follow the first one, imagined in one flow step each.
+
+    Actions and proprioception are the real ones.
+    """
+    patches, proprio = model.observe(batch.images[:rows, :-1], batch.proprio[:rows, :-1])
+    action, known = model.action_scale(batch.action[:rows]), proprio.new_zeros(rows)
+    memory, latest = model.memory(rows), patches[:, 0]
+    found = [latest]
+    for n in range(patches.shape[1] - 1):
+        model.remember_obs(memory, latest, proprio[:, n], known)
+        model.remember_act(memory, action[:, n], known)
+        noise = (
+            torch.randn(latest.shape, generator=generator).to(latest.device),
+            torch.randn(proprio[:, 0].shape, generator=generator).to(latest.device),
+        )
+        latest = model.sample_next(memory, latest, noise, steps=1)[0].clamp(-1.0, 1.0)
+        found.append(latest)
+    return torch.stack(found, dim=1)
+
+
 def train_step(
     state: TrainState, batch: Segment, objective: ObjectiveConfig, steps: int,
-    context: AbstractContextManager,
+    context: AbstractContextManager, rehearse: float = 0.0,
 ) -> dict[str, float]:  # fmt: skip
     """One update. A loss or gradient that is not finite stops it before anything changes."""
     config = state.optim_config
     lr = learning_rate(state.step, steps, config)
+    rows = round(rehearse * len(batch.proprio))
     with context:
+        dreamt = dream(state.teacher, batch, rows, state.generator) if rows else None
         loss, metrics = self_flow_loss(
-            state.model, state.head, state.teacher, batch, objective, state.generator
+            state.model, state.head, state.teacher, batch, objective, state.generator, dreamt
         )
     values = {name: float(value) for name, value in metrics.items()}
     state.optimizer.zero_grad(set_to_none=True)
@@ -222,7 +253,8 @@ def train(
         "model": dataclasses.asdict(model), "objective": dataclasses.asdict(objective),
         "optim": dataclasses.asdict(optim),
         "train": {
-            k: getattr(config, k) for k in ("steps", "batch", "segment", "demonstrations", "seed")
+            k: getattr(config, k)
+            for k in ("steps", "batch", "segment", "demonstrations", "rehearse", "seed")
         },
     }  # fmt: skip
     fingerprint = json.loads(json.dumps(as_json))
@@ -259,7 +291,9 @@ def train(
                 batch = to_segment(
                     windows.sample(config.batch, state.rng, config.demonstrations), device
                 )
-                rows.append(train_step(state, batch, objective, config.steps, context))
+                rows.append(
+                    train_step(state, batch, objective, config.steps, context, config.rehearse)
+                )
                 now = time.monotonic()
                 if state.step % config.log_every == 0 or state.step == config.steps:
                     speed = len(rows) / (now - mark)
