@@ -11,6 +11,7 @@ import pytest
 
 from worldmodel import cli
 from worldmodel.checkpoint import load
+from worldmodel.lerobot import read_video
 
 #: a model that trains in a second
 SMALL = ["model.trunk.width=64", "model.trunk.heads=2", "model.trunk.depth=2", "optim.warmup=2"]
@@ -99,12 +100,24 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert np.isfinite(result(probe)["can_mm"]).all()
     out = tmp_path / "rollout"
     words = ["rollout", f"checkpoint={place / 'run'}", f"probe={probe}", "episodes=2", "steps=6"]
-    words += ["branch.starts=1", "branch.branches=3", "branch.length=2", "videos=1", f"out={out}"]
+    words += [
+        "branch.starts=1",
+        "branch.branches=3",
+        "branch.length=2",
+        "videos=1",
+        "endless.steps=25",
+    ]
+    words += ["endless.patience=10", f"out={out}"]
     assert cli.main(words) == 0
     found = result(out)
     assert found["demonstrations"]["real frames"]["psnr"][0] == 60
     assert np.isfinite(found["explorations"]["imagined"]["can_mm"]).all()
     assert np.isfinite(found["actions"]["gripper"]["error_mm"])
+    assert found["endless"]["starts"] == 3
+    assert found["endless"]["judged"] == 3
+    film = list(read_video(out / "videos" / "endless.mp4"))
+    assert len(film) == 25
+    assert [i for i, frame in enumerate(film) if frame[:6].min() > 220] == [0, 10, 20]
     html = (out / "report.html").read_text(encoding="utf-8")
     assert html.count("data:video/mp4;base64,") == 2
     out = tmp_path / "bench"

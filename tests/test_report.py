@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from worldmodel.chart import line_chart
 from worldmodel.errors import UserError
+from worldmodel.lerobot import read_video
 from worldmodel.report import Report, png
 from worldmodel.video import side_by_side, upscale, write_mp4
 
@@ -75,6 +78,21 @@ def test_mp4_refuses_floats_and_nothing(tmp_path: Path):
         write_mp4(tmp_path / "x.mp4", np.zeros((2, 8, 8, 3)), 10)
     with pytest.raises(UserError, match="frames"):
         write_mp4(tmp_path / "x.mp4", np.zeros((0, 8, 8, 3), np.uint8), 10)
+
+
+def test_a_film_whose_maker_is_killed_plays_up_to_there(tmp_path: Path):
+    code = (
+        "import os, sys; import numpy as np; from pathlib import Path\n"
+        "from worldmodel.video import VideoStream\n"
+        "film = VideoStream(Path(sys.argv[1]), 10)\n"
+        "for i in range(45): film.add(np.full((32, 64, 3), 5 * i, np.uint8))\n"
+        "os._exit(9)\n"
+    )
+    path = tmp_path / "videos" / "long.mp4"
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    frames = list(read_video(path))
+    assert 30 <= len(frames) <= 45
+    assert all(abs(int(frame.mean()) - 5 * i) < 8 for i, frame in enumerate(frames))
 
 
 def test_side_by_side_enlarges_and_holds_the_last_frame():

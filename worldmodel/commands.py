@@ -108,11 +108,13 @@ COMMANDS: dict[str, Command] = {
         examples=(
             "worldmodel rollout checkpoint=pick_can_tiny",
             "worldmodel rollout checkpoint=runs/train/mine episodes=20 flow_steps=4",
+            "worldmodel rollout episodes=10 endless.steps=10000",
         ),
         parts=(
             "worldmodel.jobs:RolloutOptions",
             "worldmodel.imagine:ImagineConfig",
             "branch=worldmodel.branches:BranchConfig",
+            "endless=worldmodel.endless:EndlessConfig",
             "worldmodel.rollout:RolloutConfig",
             ENV,
             POLICY,

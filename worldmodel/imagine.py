@@ -13,6 +13,7 @@ import torch
 
 from worldmodel.branches import BranchConfig, branch
 from worldmodel.demo import write_comparison
+from worldmodel.endless import EndlessConfig, endless
 from worldmodel.fidelity import Fidelity
 from worldmodel.files import write_json
 from worldmodel.imagine_report import write_report
@@ -45,18 +46,20 @@ class ImagineConfig:
 
 
 def imagine(
-    make_env: MakeEnv, make_policy: MakePolicy, model: WorldModel, probe: StateProbe,
-    config: ImagineConfig, branches: BranchConfig, sampler: RolloutConfig, out: Path,
-    about: dict[str, Any], on_progress: Callable[[int, str], None],
+    make_env: MakeEnv, make_policy: MakePolicy, make_own: MakePolicy, model: WorldModel,
+    probe: StateProbe, config: ImagineConfig, branches: BranchConfig, long: EndlessConfig,
+    sampler: RolloutConfig, out: Path, about: dict[str, Any],
+    on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Write videos, ``result.json`` and ``report.html`` into ``out``.
 
     Each episode starts from one real observation and takes the actions that were executed in the
-    simulator. ``on_progress`` is told of every episode acted, imagined and judged: see
+    simulator, ``make_policy``'s; ``make_own`` is the model's own policy, for the long run.
+    ``on_progress`` is told of every episode acted, imagined and judged: see
     :func:`total_progress`.
     """
     env = make_env()
-    policy, studies, matter = make_policy(env), {}, {}
+    policy, studies, matter, run = make_policy(env), {}, {}, {}
     count = getattr(env.unwrapped, "count", None)
     unnoised = replace(sampler, context_noise=0.0)
     try:
@@ -91,11 +94,17 @@ def imagine(
                 matter = branch(
                     env, model, probe, recordings, branches, sampler, config.seed, on_progress
                 )
+                if long.steps:
+                    run = endless(
+                        model, make_own(env), probe, recordings, count, long, sampler, config.seed,
+                        out, on_progress,
+                    )  # fmt: skip
             studies[kind]["probe"] = own_error(probe, recordings)
     finally:
         env.close()
     result = {
         **about, "seed": config.seed, "flow_steps": sampler.flow_steps, "actions": matter,
+        "endless": run,
         **{
             kind: {
                 name: value.figures() if isinstance(value, Fidelity) else value
@@ -109,9 +118,9 @@ def imagine(
     return result
 
 
-def total_progress(config: ImagineConfig, branches: BranchConfig) -> int:
+def total_progress(config: ImagineConfig, branches: BranchConfig, long: EndlessConfig) -> int:
     """How many units of work :func:`imagine` tells of."""
-    return len(BEHAVIOURS) * 3 * config.episodes + branches.starts
+    return len(BEHAVIOURS) * 3 * config.episodes + branches.starts + long.steps
 
 
 def dream(

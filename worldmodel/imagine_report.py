@@ -68,6 +68,14 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
                 f"{value['top1_regret_mm']:.1f} mm against the best one; a random choice loses "
                 f"{value['random_regret_mm']:.1f} mm."
             )
+    if result["endless"]:
+        report.heading("One long run, the model's own policy in the loop").text(
+            "The scene begins anew from another real observation when the model says that the task "
+            "is done, or after a while. Colours are channel means, in standard deviations of real "
+            "frames; arm and object are looked for in every few frames."
+        )
+        rows = [[name.replace("_", " "), _show(name, v)] for name, v in result["endless"].items()]
+        report.table(["what", "figure"], rows)
     probes = {kind: study["probe"] for kind, study in studies.items()}
     rows = [[kind, *(_show(k, v) for k, v in error.items())] for kind, error in probes.items()]
     columns = map(_label, next(iter(probes.values())))

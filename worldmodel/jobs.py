@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from worldmodel.collect import CollectConfig
     from worldmodel.dataset import Dataset
     from worldmodel.demo import DemoConfig
+    from worldmodel.endless import EndlessConfig
     from worldmodel.evaluate import EvalConfig
     from worldmodel.imagine import ImagineConfig
     from worldmodel.model import ModelConfig, WorldModel
@@ -162,7 +163,7 @@ class RolloutOptions(CheckpointOptions):
 
 def run_rollout(
     folder: Path, options: RolloutOptions, config: ImagineConfig, branches: BranchConfig,
-    sampler: RolloutConfig, env: EnvConfig, policy: PolicyConfig,
+    long: EndlessConfig, sampler: RolloutConfig, env: EnvConfig, policy: PolicyConfig,
 ) -> None:  # fmt: skip
     from worldmodel import checkpoint
     from worldmodel.imagine import BEHAVIOURS, imagine, total_progress
@@ -171,10 +172,11 @@ def run_rollout(
     model = checkpoint.load(find_checkpoint(options.checkpoint)).model
     probe, _ = load_probe(find_probe(options.probe))
     about = {**identity(env, policy), "checkpoint": options.checkpoint, "probe": options.probe}
-    with progress("rollout", total=total_progress(config, branches)) as bar:
+    own = PolicyConfig(name="checkpoint", path=str(find_checkpoint(options.checkpoint)))
+    with progress("rollout", total=total_progress(config, branches, long)) as bar:
         s = imagine(
-            partial(make_env, env), partial(make_policy, policy), model, probe, config, branches,
-            sampler, folder, about, bar.advance,
+            partial(make_env, env), partial(make_policy, policy), partial(make_policy, own), model,
+            probe, config, branches, long, sampler, folder, about, bar.advance,
         )  # fmt: skip
     for kind in BEHAVIOURS:
         figures = s[kind]["imagined"]

@@ -126,6 +126,11 @@ class Imagination:
 
     # ------------------------------------------------------------------------------------------
 
+    def outcomes(self) -> Tensor:
+        """(B, 4) what the model reads at the latest observation: model.OUTCOMES."""
+        with self._context():
+            return self.model.read_outcomes(self.memory)
+
     def show(self) -> Tensor:
         """The latest pictures, uint8 (B, C, h, w, 3)."""
         return self.model.show(self.latest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,3 +63,41 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+class VideoStream:
+    """An mp4 that grows frame by frame, in bounded memory, and plays at any moment.
+
+    It is written in fragments of ``fps`` frames straight to ``path``: when a run is killed, what
+    stands there is a film of what was done.
+    """
+
+    def __init__(self, path: Path, fps: int) -> None:
+        import av
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._av, self._fps = av, fps
+        flags = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        self._container = av.open(str(path), "w", format="mp4", options=flags)
+        self._stream: Any = None
+
+    def add(self, frame: np.ndarray) -> None:
+        """One frame uint8 (h, w, 3), all of one even size."""
+        if self._stream is None:
+            codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+            self._stream = self._container.add_stream(codec, rate=self._fps)
+            self._stream.height, self._stream.width = frame.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.gop_size = self._fps
+            if codec == "libx264":
+                self._stream.options = {"crf": "23", "preset": "veryfast", "tune": "zerolatency"}
+        picture = self._av.VideoFrame.from_ndarray(frame, format="rgb24")
+        self._container.mux(self._stream.encode(picture))
+
+    def __enter__(self) -> VideoStream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
