@@ -54,7 +54,7 @@ def run(
 ):  # fmt: skip
     config = TrainConfig(
         steps=steps, batch=4, segment=2, log_every=2, validate_every=4, validate_windows=8,
-        threads=1, precision="fp32", device="cpu", rehearse=rehearse,
+        threads=1, precision="fp32", device="cpu", rehearse=rehearse, rehearse_after=0.3,
     )  # fmt: skip
     windows = FakeWindows(poison=poison)
     if stop is not None:

@@ -39,11 +39,14 @@ class TrainConfig:
         metadata={"help": "share of the segments from demonstrations, the rest from explorations"},
     )
     rehearse: float = field(
-        default=0.0,
+        default=0.5,
         metadata={
             "help": "share of the segments whose pictures, after the first, are imagined, so that "
-            "long rollouts stay true; for a second stage (init=…), once the model imagines well"
+            "long rollouts stay true"
         },
+    )
+    rehearse_after: float = field(
+        default=0.45, metadata={"help": "share of the updates before that: first learn to imagine"}
     )
     seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
@@ -254,7 +257,9 @@ def train(
         "optim": dataclasses.asdict(optim),
         "train": {
             k: getattr(config, k)
-            for k in ("steps", "batch", "segment", "demonstrations", "rehearse", "seed")
+            for k in (
+                "steps", "batch", "segment", "demonstrations", "rehearse", "rehearse_after", "seed",
+            )
         },
     }  # fmt: skip
     fingerprint = json.loads(json.dumps(as_json))
@@ -291,9 +296,9 @@ def train(
                 batch = to_segment(
                     windows.sample(config.batch, state.rng, config.demonstrations), device
                 )
-                rows.append(
-                    train_step(state, batch, objective, config.steps, context, config.rehearse)
-                )
+                ready = state.step >= config.rehearse_after * config.steps
+                rehearse = config.rehearse if ready else 0.0
+                rows.append(train_step(state, batch, objective, config.steps, context, rehearse))
                 now = time.monotonic()
                 if state.step % config.log_every == 0 or state.step == config.steps:
                     speed = len(rows) / (now - mark)
