@@ -9,7 +9,9 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 
 DATA ?= data/pick_can
-EPISODES ?= 1000
+EPISODES ?= 1600
+# compiled blocks need a C++ compiler; without one: make train TRAIN_FLAGS=
+TRAIN_FLAGS ?= compile=true
 POLICY ?= pick_can_tiny
 
 .PHONY: demo test train eval lint clean
@@ -21,8 +23,8 @@ test: $(VENV)/.installed-dev  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 train: $(VENV)/.installed  ## collect demonstrations, then retrain the shipped checkpoint
-	$(BIN)/worldmodel collect env=pick_can episodes=$(EPISODES) out=$(DATA)
-	$(BIN)/worldmodel train data=$(DATA) model=tiny objective=self_flow
+	$(BIN)/worldmodel collect env=pick_can episodes=$(EPISODES) explore=0.375 out=$(DATA)
+	$(BIN)/worldmodel train data=$(DATA) holdout=40 model=tiny objective=self_flow $(TRAIN_FLAGS)
 
 eval: $(VENV)/.installed  ## the shipped checkpoint on 500 episodes that it has never seen
 	$(BIN)/worldmodel eval policy=$(POLICY) env=pick_can episodes=500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -15,7 +16,7 @@ _HIDDEN = 5  # a geom group that MjvOption does not draw by default
 _NO_RENDERING = {"disable", "disabled", "off", "false", "0"}
 
 
-def _context_class() -> type | None:
+def _context_class() -> Any:
     """MuJoCo's GL context for the chosen backend, even where MuJoCo was imported before `envs`."""
     name = os.environ.get("MUJOCO_GL", "").lower()
     if name in _NO_RENDERING:
@@ -43,7 +44,7 @@ class Renderer:
         self._buffer = self._pixels(size)
         make_context = _context_class()
         try:
-            self._gl = make_context(self._buffer[1], self._buffer[0])
+            self._gl: Any = make_context(self._buffer[1], self._buffer[0])
             self._gl.make_current()
             scale = mujoco.mjtFontScale.mjFONTSCALE_100.value
             model.vis.global_.offheight, model.vis.global_.offwidth = self._buffer

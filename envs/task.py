@@ -99,7 +99,7 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             for name in self.cameras
         }
         boxes["proprio"] = gymnasium.spaces.Box(_LOW, _HIGH, dtype=np.float32)
-        self.observation_space = gymnasium.spaces.Dict(boxes)
+        self.observation_space: gymnasium.Space[Any] = gymnasium.spaces.Dict(boxes)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (len(ACTION_NAMES),), np.float32)
 
     # What a task fills in ------------------------------------------------------------------------

@@ -72,6 +72,7 @@ class FlowPolicy:
         return self._player.act(obs)
 
     def _check(self, obs: dict[str, np.ndarray]) -> None:
+        wanted: dict[str, tuple[int, ...]]
         wanted = {name: (*self.spec.image_size, 3) for name in self.spec.cameras}
         wanted["proprio"] = (self.spec.P,)
         for name, shape in wanted.items():

@@ -110,7 +110,7 @@ def _env_rate(
 
 def _robosuite_rate(steps: int) -> float:
     """robosuite's PickPlaceCan with two cameras of 64 x 64 at 10 Hz, in this process."""
-    import robosuite
+    import robosuite  # pyright: ignore[reportMissingImports]
 
     env = robosuite.make(
         "PickPlaceCan", robots="Panda", has_renderer=False, has_offscreen_renderer=True,

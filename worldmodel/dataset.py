@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 class EpisodeInfo(NamedTuple):
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     length: int  # env steps T
     start: int  # its first frame in the arrays
     success: bool

@@ -16,7 +16,7 @@ def stem_flops(model: WorldModel) -> int:
     total = 0
     for convolution in model.embed_obs.stem.convolutions:
         h, w = h // 2, w // 2
-        total += 2 * convolution.weight.numel() * h * w
+        total += 2 * convolution.get_parameter("weight").numel() * h * w
     return total * len(model.spec.cameras)
 
 
@@ -64,7 +64,7 @@ def matmul_rate(dtype: torch.dtype, device: str = "cpu", n: int = 2048, repeats:
     best = float("inf")
     for _ in range(repeats + 1):  # the first warms up
         start = time.perf_counter()
-        a @ a
+        torch.mm(a, a)
         if device != "cpu":
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)

@@ -100,6 +100,11 @@ class WorldModel(nn.Module):
                 f"image size {h}x{w} is not divisible by the patch {config.patch}: "
                 "choose another patch or image size"
             )
+        if not (spec.proprio_stats and spec.change_stats and spec.action_stats):
+            raise ValueError(
+                "the spec has no statistics of proprioception, its changes or actions, by which a "
+                "model normalises; take the spec of a dataset"
+            )
         self.spec, self.config = spec, config
         D, P, A = config.trunk.width, spec.P, spec.A
         self.patches = len(spec.cameras) * (h // config.patch) * (w // config.patch)

@@ -107,14 +107,14 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
             f"action space: got bounds {action.low} to {action.high}, expected -1 to 1; "
             "wrap the env in gymnasium.wrappers.RescaleAction(env, -1, 1)"
         )
-    P, A = boxes["proprio"].shape[0], action.shape[0]
+    P, A, (h, w) = boxes["proprio"].shape[0], action.shape[0], next(iter(sizes))
     options = dict(env.spec.kwargs) if env.spec is not None else {}
     options.pop("render_mode", None)
     return DataSpec(
         env=env.spec.id if env.spec is not None else "",
         env_options={k: list(v) if isinstance(v, tuple) else v for k, v in options.items()},
         cameras=cameras,
-        image_size=next(iter(sizes)),
+        image_size=(h, w),
         proprio_names=tuple(getattr(inner, "proprio_names", [f"proprio_{i}" for i in range(P)])),
         action_names=tuple(getattr(inner, "action_names", [f"action_{i}" for i in range(A)])),
         control_frequency=float(
