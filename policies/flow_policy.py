@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worldmodel.spec import DataSpec
 
 #: steps played of each plan, and K, unless the caller says otherwise
-REPLAN, FLOW_STEPS = 4, 4
+REPLAN, FLOW_STEPS = 2, 4
 
 
 class FlowPolicy:
