@@ -108,8 +108,6 @@ def test_memory_neither_grows_nor_keeps_what_left_the_window() -> None:
         model.remember_act(memory, torch.randn(1, A), steps)
         assert int(memory.visible.sum()) == min(n + 1, 2) * memory.group
     assert memory.nbytes == size
-    memory.forget(torch.tensor([True]))
-    assert not memory.visible.any()
 
 
 def test_samplers_give_plans_in_range_and_observations_of_the_right_shape() -> None:

@@ -142,7 +142,7 @@ def collect(
         for future in as_completed([pool.submit(_shard, k) for k in todo]):
             episodes, attempts = future.result()
             if on_progress:
-                on_progress(episodes, f"success {episodes / attempts:.3f}")
+                on_progress(episodes, f"kept {episodes} of {attempts}")
     except BrokenProcessPool as error:
         raise RunError(
             "a worker process died, which is mostly the lack of memory; finished shards are kept. "
@@ -272,7 +272,7 @@ def _finish(out: Path, spec: DataSpec, config: CollectConfig, shards: list[int])
     summary = {
         "episodes": len(rows), "demonstrations": sum(r["demonstration"] for r in rows),
         "steps": sum(lengths), "attempts": attempts,
-        "success_rate": sum(r["success"] for r in rows) / attempts,
+        "success_rate": sum(r["success"] for r in rows) / attempts,  # explorations included
         "mean_steps": float(np.mean(lengths)), "longest": max(lengths),
     }  # fmt: skip
     lerobot.write_table(out / lerobot.DATA.format(chunk_index=0, file_index=0), frames)

@@ -21,10 +21,7 @@ from worldmodel.layers import Cache
 
 @dataclass
 class Memory:
-    """Keys and values per block, in place; `visible` says which places of the ring hold something.
-
-    Rows are independent: :meth:`forget` empties some of them without touching the others.
-    """
+    """Keys and values per block; `visible` says which places of the ring hold something."""
 
     caches: list[Cache]  # one per block, (B, heads, W G + leaf, E)
     visible: Tensor  # (B, W G) bool
@@ -75,7 +72,3 @@ class Memory:
     def action_place(self) -> int:
         """The place of the latest step's action token."""
         return self.step % self.window * self.group + self.group - 1
-
-    def forget(self, rows: Tensor) -> None:
-        """Rows (B,) bool start anew: nothing of what they hold is seen again."""
-        self.visible[rows] = False
