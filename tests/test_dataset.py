@@ -45,14 +45,17 @@ def test_every_window_is_a_piece_of_one_episode(toys: Path) -> None:
     dataset, T, H = Dataset(toys), 4, 6
     episodes = truth(dataset)
     windows = dataset.windows(T, H, range(len(dataset)))
-    places = [(e, n) for e in episodes for n in range(len(e) - T + 1)]
+    places = [(e, n) for e in episodes for n in range(len(e) - T + 2)]
     assert len(windows) == len(places)
     batch = windows.get(np.arange(len(windows)))
     assert batch.images.shape[1:] == (T + 1, 2, 18, 22, 3)
     for i, (e, n) in enumerate(places):
-        assert np.array_equal(batch.proprio[i], e.proprio[n : n + T + 1])
-        assert np.array_equal(batch.action[i], e.action[n : n + T])
-        front = e.images["front"][n : n + T + 1].astype(int)
+        steps = np.minimum(np.arange(n, n + T + 1), len(e))  # after o_T it stands again
+        assert np.array_equal(batch.proprio[i], e.proprio[steps])
+        exists = steps[:-1] < len(e)
+        assert np.array_equal(batch.exists[i], exists)
+        assert np.array_equal(batch.action[i][exists], e.action[steps[:-1][exists]])
+        front = e.images["front"][steps].astype(int)
         assert np.abs(batch.images[i, :, 0] - front).mean() < 2
         for t in range(T):
             there = min(H, len(e) - n - t)
@@ -198,3 +201,17 @@ def test_the_share_of_demonstrations_is_kept_and_every_window_can_come(tmp_path:
     everything = np.unique(windows.get(np.arange(len(windows))).proprio.reshape(len(windows), -1),
                            axis=0)  # fmt: skip
     assert len(seen) == len(everything)
+
+
+def test_the_end_of_an_episode_and_its_success_are_seen(toys: Path) -> None:
+    """o_T has no action, but it is where success is read off."""
+    dataset = Dataset(toys)
+    for e in dataset.episodes:
+        windows = dataset.windows(3, 4, [e.index])
+        batch = windows.get(np.arange(len(windows)))
+        ends = ~batch.exists
+        assert ends.sum() == 1
+        assert ends[-1, -1]
+        assert batch.outcome[-1, -1, 0] == e.success
+        assert not batch.outcome[..., 0][batch.exists].any()
+        assert not batch.plan_mask[ends].any()

@@ -60,7 +60,8 @@ def tiny_segment(seed: int = 0, batch: int = B) -> Segment:
     plan_mask = torch.ones(batch, T, H, dtype=torch.bool)
     plan_mask[:, -1, 2:] = False
     return Segment(
-        images, torch.randn(batch, T + 1, P, generator=g), torch.randn(batch, T, A, generator=g),
+        images, torch.randn(batch, T + 1, P, generator=g), torch.ones(batch, T, dtype=torch.bool),
+        torch.randn(batch, T, A, generator=g),
         torch.randn(batch, T, H, A, generator=g), plan_mask,
         torch.rand(batch, T, 4, generator=g).round(),
     )  # fmt: skip
@@ -339,3 +340,23 @@ def test_an_image_that_patches_do_not_divide_is_refused() -> None:
     spec = dataclasses.replace(tiny_spec(), image_size=(20, 16))
     with pytest.raises(ValueError, match="not divisible by the patch 8"):
         WorldModel(spec, ModelConfig(trunk=TransformerConfig(32, 1, 2, 2), patch=8))
+
+
+def test_nothing_is_learned_from_what_does_not_follow() -> None:
+    """At an episode's last observation there is no next frame: whatever stands there is ignored."""
+    batch = tiny_segment()
+    ends = batch.exists.clone()
+    ends[0, -1] = False
+    other = batch.images.clone(), batch.proprio.clone()
+    other[0][0, -1] = 255 - other[0][0, -1]
+    other[1][0, -1] += 5
+    model, config = tiny_model(), ObjectiveConfig(name="flow", plans=M, next_ratio=1.0)
+    losses = []
+    for images, proprio in ((batch.images, batch.proprio), other):
+        changed_batch = batch._replace(images=images, proprio=proprio, exists=ends)
+        g = torch.Generator().manual_seed(0)
+        losses.append(
+            self_flow_loss(model, representation_head(32), None, changed_batch, config, g)
+        )
+    for name in ("loss_next", "loss_change", "loss_plan", "loss_outcome"):
+        torch.testing.assert_close(losses[0][1][name], losses[1][1][name])

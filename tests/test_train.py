@@ -43,7 +43,8 @@ class FakeWindows:
         if self.poison:
             plan[:] = np.nan
         return SimpleNamespace(
-            images=images, proprio=proprio, action=plan[:, :, 0], plan=plan,
+            images=images, proprio=proprio, exists=np.ones((B, T), bool), action=plan[:, :, 0],
+            plan=plan,
             plan_mask=np.ones((B, T, H), bool), outcome=np.zeros((B, T, 4), np.float32),
         )  # fmt: skip
 

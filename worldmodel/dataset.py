@@ -3,6 +3,7 @@
     |<------ episode 0 ------>|<--- episode 1 --->|        frames of all episodes, one after another
     o_0 o_1 o_2 …         o_T |o_0 …              |
         [n  n+1 … n+T]                                     a window: T steps, T + 1 observations
+                     [… o_T  o_T]                          an episode's last: nothing follows o_T
 
 No window crosses an episode. Memory does not grow with the dataset: pages of the arrays come and go
 with the operating system's cache.
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
 
     images: np.ndarray  # uint8 (B, T+1, C, h, w, 3), cameras in the spec's order
     proprio: np.ndarray  # float32 (B, T+1, P)
+    exists: np.ndarray  # bool (B, T) False at an episode's o_T: no action, and nothing follows
     action: np.ndarray  # float32 (B, T, A) executed
     plan: np.ndarray  # float32 (B, T, H, A) demonstrated actions n … n+H-1
     plan_mask: (
@@ -208,7 +210,7 @@ class Windows:
         self._first = np.array([e.start for e in long_enough])
         self._steps = np.array([e.length for e in long_enough])
         self._shown = np.array([e.demonstration for e in long_enough])
-        self._lengths = self._steps - length + 1  # windows of each episode
+        self._lengths = self._steps - length + 2  # windows of each episode; the last ends with o_T
         self._ends = np.cumsum(self._lengths)
         # window numbers with those of demonstrations first
         self._order = np.argsort(~np.repeat(self._shown, self._lengths), kind="stable")
@@ -238,12 +240,15 @@ class Windows:
         start = self._first[episode] + offset
         frames = start[:, None] + np.arange(T + 1)  # (B, T+1)
         last = (self._first + self._steps)[episode] - 1  # the frame of the last action
+        exists = frames[:, :-1] <= last[:, None]
+        frames = np.minimum(frames, last[:, None] + 1)
         ahead = frames[:, :-1, None] + np.arange(H)  # (B, T, H)
         plan_mask = (ahead <= last[:, None, None]) & self._shown[episode, None, None]
         ahead = np.minimum(ahead, last[:, None, None])
         return Batch(
-            arrays["images"][frames], arrays["proprio"][frames], arrays["action"][frames[:, :-1]],
-            arrays["label"][ahead], plan_mask, arrays["outcome"][frames[:, :-1]],
+            arrays["images"][frames], arrays["proprio"][frames], exists,
+            arrays["action"][frames[:, :-1]], arrays["label"][ahead], plan_mask,
+            arrays["outcome"][frames[:, :-1]],
         )  # fmt: skip
 
 

@@ -73,6 +73,7 @@ class Segment(NamedTuple):
 
     images: Tensor  # (B, T + 1, C, h, w, 3) uint8
     proprio: Tensor  # (B, T + 1, P)
+    exists: Tensor  # (B, T) bool, False at an episode's last observation: nothing follows
     action: Tensor  # (B, T, A) executed
     plan: Tensor  # (B, T, H, A) labels
     plan_mask: Tensor  # (B, T, H) bool
@@ -175,11 +176,12 @@ def self_flow_loss(
 
     next_error = velocity_loss(prediction.next_patches, x_next[0], t_next.tau[..., :-1, None])
     change_error = velocity_loss(prediction.next_change, x_next[1], t_next.tau[..., -1:])
+    follows = batch.exists[:, steps]  # (B, J)
     plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
     plan_mask = batch.plan_mask[:, :, None].expand(B, T, M, H)
     terms = {
-        "next": (config.weight_next, next_error.mean()),
-        "change": (config.weight_change, change_error.mean()),
+        "next": (config.weight_next, masked_mean(next_error.mean((-2, -1)), follows)),
+        "change": (config.weight_change, masked_mean(change_error.mean(-1), follows)),
         "plan": (config.weight_plan, masked_mean(plan_error, plan_mask)),
         "outcome": (config.weight_outcome, outcome_loss(prediction.outcome, batch.outcome)),
     }
