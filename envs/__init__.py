@@ -17,3 +17,10 @@ gymnasium.register(
     entry_point="envs.pick_can:PickCan",
     max_episode_steps=100,
 )
+# the model as an environment: torch is imported when one is made
+gymnasium.register(
+    id="worldmodel/Imagined-v0",
+    entry_point="worldmodel.imagined_env:ImaginedEnv",
+    vector_entry_point="worldmodel.imagined_env:ImaginedVectorEnv",
+    max_episode_steps=100,
+)

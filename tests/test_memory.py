@@ -45,12 +45,10 @@ def remembered(model: WorldModel, c: Context, leaves: Leaves, rows: slice = slic
         found["plan"].append(model.read_action(model._read_leaf("plan", plan, AT, memory)))
         found["outcome"].append(model.read_outcomes(memory))
         model.remember_act(memory, c.action[rows, n], c.act_time[rows, n])
-        nxt = model._embed_next(
-            leaves.next_patches[rows, n, None], leaves.next_change[rows, n, None],
-            memory.obs[:, None], memory.act[:, None],
-        )[:, 0]  # fmt: skip
-        out = model._read_leaf("next", nxt, AT, memory)
-        patches, change = model._read_next(out, leaves.latest[rows, n], memory.state)
+        patches, change = model._denoise_next(
+            memory, leaves.latest[rows, n], leaves.next_patches[rows, n],
+            leaves.next_change[rows, n], AT,
+        )  # fmt: skip
         found["patches"].append(patches)
         found["change"].append(change)
     return {name: torch.stack(values, dim=1) for name, values in found.items()}

@@ -23,7 +23,7 @@ from worldmodel.files import atomic, write_json
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.spec import DataSpec
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.safetensors"
 
 
@@ -51,8 +51,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
         ) from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Inverse of :func:`write_tensors`; UserError for a broken file or one that isn't ours."""
+def read_tensors(path: Path, written: int = FORMAT) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Inverse of :func:`write_tensors`; UserError for a broken file or one that isn't ours, which
+    includes one ``written`` in another format."""
     if not path.exists():
         raise UserError(f"there is no {path}; expected a checkpoint folder with {WEIGHTS}")
     try:
@@ -67,9 +68,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(
             f"{path} is truncated or corrupt ({error}); copy it again or use an earlier checkpoint"
         ) from error
-    if header.get("format") != FORMAT:
+    if header.get("format") != written:
         raise UserError(
-            f"{path} has checkpoint format {header.get('format')}, this version reads {FORMAT}: "
+            f"{path} has checkpoint format {header.get('format')}, this version reads {written}: "
             "use the worldmodel release that wrote it, or train again"
         )
     return tensors, header

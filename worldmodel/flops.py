@@ -20,6 +20,20 @@ def stem_flops(model: WorldModel) -> int:
     return total * len(model.spec.cameras)
 
 
+def painter_flops(model: WorldModel) -> int:
+    """Forward FLOPs of the painter for one observation (all cameras)."""
+    (h, w), total = model.paint.grid, 0
+    for enlarge, skip, refine in zip(
+        model.paint.enlarge, model.paint.skip, model.paint.refine, strict=True
+    ):
+        total += 2 * h * w * enlarge.get_parameter("weight").numel()
+        h, w = 2 * h, 2 * w
+        for convolution in (skip, refine):
+            total += 2 * h * w * convolution.get_parameter("weight").numel()
+    total += 2 * h * w * model.paint.read.weight.numel()
+    return total * len(model.spec.cameras)
+
+
 def trunk_flops(model: WorldModel, tokens: int, layers: int, keys: int | None = None) -> int:
     """Forward FLOPs of ``layers`` blocks: ``tokens`` tokens read ``keys`` (default: all)."""
     c = model.config.trunk
@@ -36,11 +50,10 @@ def segment_tokens(model: WorldModel, steps: int, objective: ObjectiveConfig) ->
 
 def training_flops(model: WorldModel, steps: int, objective: ObjectiveConfig) -> int:
     """FLOPs to train on one segment: forward, backward (twice that), and the teacher's forward."""
-    depth, width = model.config.trunk.depth, model.config.trunk.width
+    depth = model.config.trunk.depth
     J = max(1, round(objective.next_ratio * steps))
     S = segment_tokens(model, steps, objective)
-    patch = 4 * model.config.patch**2  # three colours and a copy per pixel
-    outside = (steps + J) * stem_flops(model) + 2 * J * model.patches * width * patch
+    outside = (steps + J) * stem_flops(model) + J * painter_flops(model)
     flops = 3 * (trunk_flops(model, S, depth) + outside)
     if objective.name == "self_flow":
         flops += trunk_flops(model, S, feature_layers(depth)[1]) + (steps + J) * stem_flops(model)
@@ -51,10 +64,9 @@ def imagination_flops(model: WorldModel, flow_steps: int, window: int) -> int:
     """FLOPs of one imagined step: its context once, and K readings of the next observation."""
     depth, N1 = model.config.trunk.depth, model.patches + 1
     ring = window * (N1 + 1)
-    read = 2 * model.patches * model.config.trunk.width * 4 * model.config.patch**2
     context = stem_flops(model) + trunk_flops(model, N1 + 1, depth, ring)
     return context + flow_steps * (
-        stem_flops(model) + trunk_flops(model, N1, depth, ring + N1) + read
+        stem_flops(model) + trunk_flops(model, N1, depth, ring + N1) + painter_flops(model)
     )
 
 

@@ -78,6 +78,9 @@ class TrainOptions:
     )
 
 
+STARTS = 64  # observations that a checkpoint keeps, for imagining without a dataset
+
+
 def open_dataset(path: Path) -> Dataset:
     """The dataset in ``path``, with a bar while its videos are decoded, which is the first time."""
     from worldmodel.dataset import Dataset
@@ -97,8 +100,11 @@ def run_train(
     folder: Path, options: TrainOptions, config: TrainConfig, model: ModelConfig,
     objective: ObjectiveConfig, optim: OptimConfig,
 ) -> None:  # fmt: skip
+    import numpy as np
+
     from worldmodel import checkpoint
     from worldmodel.spec import check_compatible
+    from worldmodel.starts import save_starts, starts_of
     from worldmodel.train import train
     from worldmodel.train_report import write_report
 
@@ -117,6 +123,8 @@ def run_train(
         "episodes": len(training),
         **json.loads((folder / "run.json").read_text(encoding="utf-8")),
     }
+    every = np.linspace(0, len(dataset) - 1, min(STARTS, len(dataset))).astype(int)
+    save_starts(folder / "checkpoint", starts_of(dataset, every.tolist()))
     result = train(
         windows, validation, spec, model, objective, optim, config, folder, options.resume,
         about, initial,

@@ -11,7 +11,7 @@ Nothing is moved and nothing grows: a step costs the same at any horizon.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Memory:
     caches: list[Cache]  # one per block, (B, heads, W G + leaf, E)
     visible: Tensor  # (B, W G) bool
     obs: Tensor  # (B, G - 1, D) embedded tokens of the latest observation
+    maps: list[Tensor]  # the stem's maps of the latest observation, (B, 1, C, c, h', w') each
     act: Tensor  # (B, D) embedded token of the latest action
     proprio: Tensor  # (B, P) the latest, normalised
     state: Tensor  # (B, P + A) the same and the latest action, 0 where absent
@@ -46,7 +47,25 @@ class Memory:
         visible = torch.zeros(batch, window * group, dtype=torch.bool, device=device)
         nothing = torch.zeros(batch, 0, device=device)
         caches = [Cache(zeros(), zeros()) for _ in range(blocks)]
-        return cls(caches, visible, nothing, nothing, nothing, nothing, group)
+        return cls(caches, visible, nothing, [], nothing, nothing, nothing, group)
+
+    def forgetful(self, rows: Tensor) -> Memory:
+        """A copy of these rows (n,) that remembers nothing and takes the latest step once more."""
+        caches = [Cache(*(part[rows] for part in cache)) for cache in self.caches]
+        part = replace(self, caches=caches, visible=torch.zeros_like(self.visible[rows]))
+        part.step -= 1
+        return part
+
+    def put(self, rows: Tensor, part: Memory) -> None:
+        """Replace these rows (n,) by those of ``part``, whose latest step is the same."""
+        assert part.step == self.step, f"steps {part.step} and {self.step}"
+        for mine, theirs in zip(self.caches, part.caches, strict=True):
+            mine.keys[rows], mine.values[rows] = theirs.keys, theirs.values
+        self.visible[rows], self.obs[rows], self.proprio[rows] = (
+            part.visible, part.obs, part.proprio,
+        )  # fmt: skip
+        for mine, theirs in zip(self.maps, part.maps, strict=True):
+            mine[rows] = theirs
 
     @property
     def window(self) -> int:

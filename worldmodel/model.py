@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.flow import integrate
@@ -17,6 +18,7 @@ from worldmodel.layers import rope
 from worldmodel.masks import Group, attention_mask, layout
 from worldmodel.memory import Memory
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
+from worldmodel.painter import Painter
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import (
     ObservationEmbedding,
@@ -108,7 +110,6 @@ class WorldModel(nn.Module):
         self.spec, self.config = spec, config
         D, P, A = config.trunk.width, spec.P, spec.A
         self.patches = len(spec.cameras) * (h // config.patch) * (w // config.patch)
-        Q = 3 * config.patch**2
         self.proprio_scale = Affine(spec.proprio_stats.mean, spec.proprio_stats.std)
         self.change_scale = Affine(spec.change_stats.mean, spec.change_stats.std, MIN_CHANGE_STD)
         self.action_scale = Affine(spec.action_stats.mean, spec.action_stats.std)
@@ -120,15 +121,20 @@ class WorldModel(nn.Module):
         self.kind = nn.ParameterDict({k: nn.Parameter(0.02 * torch.randn(D)) for k in kinds})
         self.chunk_place = nn.Parameter(0.02 * torch.randn(config.chunk, D))
         self.trunk = Trunk(config.trunk)
-        self.read_patch = nn.Linear(D, Q + config.patch**2)  # what to paint, and where to copy
-        # beside the trunk's reading the numbers themselves: motion is nearly linear in them
-        self.read_change = nn.Linear(D + P + A, P)
+        channels = [c.out_channels for c in self.embed_obs.stem.convolutions]
+        self.paint = Painter((h, w), config.patch, D, channels)
+        # how the robot itself moves, from its own numbers: what the trunk reads is added to it
+        self.motion = nn.Sequential(
+            nn.Linear(P + A, D), nn.GELU(approximate="tanh"), nn.Linear(D, D),
+            nn.GELU(approximate="tanh"), nn.Linear(D, P),
+        )  # fmt: skip
+        self.embed_motion = embed_vector(2 * P + A, D)
+        self.read_change = nn.Linear(D, P)
         self.read_action = nn.Linear(D, A)
         self.read_outcome = nn.Linear(D, len(OUTCOMES))
-        for layer in (self.read_patch, self.read_change, self.read_action, self.read_outcome):
+        for layer in (self.read_change, self.read_action, self.read_outcome):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.read_patch.bias[Q:], 1.0)  # most of a picture stays as it is
         grid = grid_positions(len(spec.cameras), (h, w), config.patch)
         self.register_buffer("grid", grid, persistent=False)
 
@@ -163,49 +169,57 @@ class WorldModel(nn.Module):
         trunk = self.config.trunk
         return rope(self._positions(groups), trunk.width // trunk.heads)
 
-    def _embed_obs(self, patches: Tensor, proprio: Tensor) -> Tensor:
-        """(B, T, N, Q), (B, T, P) -> (B, T, N + 1, D)."""
-        x = self.embed_obs(patches.flatten(0, 1), self.embed_proprio(proprio).flatten(0, 1))
-        return x.unflatten(0, patches.shape[:2]) + self.kind["obs"]
+    def _embed_obs(self, patches: Tensor, proprio: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, T, N, Q), (B, T, P) -> (B, T, N + 1, D), and the stem's maps (B, T, C, c, h', w')."""
+        x, maps = self.embed_obs(patches.flatten(0, 1), self.embed_proprio(proprio).flatten(0, 1))
+        lead = patches.shape[:2]
+        return x.unflatten(0, lead) + self.kind["obs"], [m.unflatten(0, lead) for m in maps]
 
-    def _embed_next(self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor) -> Tensor:
-        """(B, J, N, Q), (B, J, P) and the tokens of o_n (B, J, N + 1, D), a_n (B, J, D).
+    def _embed_next(
+        self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(B, J, N, Q), (B, J, P), the tokens of o_n (B, J, N + 1, D) and a_n (B, J, D), and the
+        state (B, J, P + A) -> tokens (B, J, N + 1, D) and the motion (B, J, P) expected of it.
 
-        Each token begins with what stands in its place now, and with what is done: dynamics are
-        learned several times faster than where attention has to find both (docs/log.md).
+        Each token begins with what stands in its place now, with what is done, and with where the
+        robot will be: dynamics are learned several times faster than where attention has to find
+        it all (docs/log.md).
         """
-        x = self.embed_obs(patches.flatten(0, 1), self.embed_change(change).flatten(0, 1))
-        return x.unflatten(0, patches.shape[:2]) + self.kind["next"] + obs + act[..., None, :]
+        x, _ = self.embed_obs(patches.flatten(0, 1), self.embed_change(change).flatten(0, 1))
+        x = x.unflatten(0, patches.shape[:2]) + self.kind["next"] + obs + act[..., None, :]
+        motion = self.motion(state).float()
+        return x + self.embed_motion(torch.cat([state, motion], dim=-1))[..., None, :], motion
 
-    def _read_next(self, x: Tensor, latest: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Trunk output (…, N + 1, D) -> patches (…, N, Q) and change (…, P).
+    def _read_next(
+        self, x: Tensor, maps: list[Tensor], latest: Tensor, motion: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Trunk output (B, J, N + 1, D) -> patches (B, J, N, Q) and change (B, J, P).
 
-        A pixel is copied from the ``latest`` observation (…, N, Q) or painted, or a mixture: what
-        stands still stays sharp at any horizon. ``state`` (…, P + A) is the proprioception before,
-        and the action, 0 where absent.
+        ``latest`` (B, J, N, Q) and its ``maps`` (B, J, C, c, h', w') are the observation before,
+        ``motion`` (B, J, P) the change expected from proprioception and action alone.
         """
-        paint, copy = (
-            self.read_patch(x[..., :-1, :])
-            .float()
-            .split([latest.shape[-1], self.config.patch**2], dim=-1)
-        )
-        keep = copy.sigmoid().repeat_interleave(3, dim=-1)  # the three colours of a pixel together
-        change = self.read_change(torch.cat([x[..., -1, :].float(), state], dim=-1)).float()
-        return paint + keep * (latest - paint), change
+        B, J, C = len(x), x.shape[1], len(self.spec.cameras)
+        tokens = rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=C)
+        pictures = unpatchify(latest, C, self.spec.image_size, self.config.patch)
+        pictures = rearrange(pictures, "b j k h w c -> (b j k) c h w")
+        painted = self.paint(tokens, [m.flatten(0, 2) for m in maps], pictures)
+        painted = rearrange(painted, "(b j k) c h w -> b j k h w c", b=B, j=J)
+        change = motion + self.read_change(x[..., -1, :]).float()
+        return patchify(painted, self.config.patch), change
 
     def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
         """(..., H, A) and the tokens of o_n (..., N + 1, D), of which proprio's is used."""
         x = self.embed_action(plan) + self.kind["plan"] + self.chunk_place
         return x + obs[..., -1:, :]
 
-    def _context_tokens(self, c: Context) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T, N + 2, D) of obs and act per step, and their times (B, T, N + 2)."""
-        obs = self._embed_obs(c.patches, c.proprio)
+    def _context_tokens(self, c: Context) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Tokens (B, T, N + 2, D) of obs and act per step, their times (B, T, N + 2), and maps."""
+        obs, maps = self._embed_obs(c.patches, c.proprio)
         act = self.embed_action(c.action) + self.kind["act"]
         time = torch.cat(
             [c.obs_time[..., None].expand(-1, -1, self.patches + 1), c.act_time[..., None]], dim=-1
         )
-        return torch.cat([obs, act[:, :, None].to(obs.dtype)], dim=2), time
+        return torch.cat([obs, act[:, :, None].to(obs.dtype)], dim=2), time, maps
 
     # ---- training: a whole segment and all of its leaves in one pass -------------------------
 
@@ -216,11 +230,13 @@ class WorldModel(nn.Module):
         """Predict the clean data of every leaf; with ``stop`` only features are computed."""
         B, T, M, H = leaves.plan.shape[:4]
         N1, J = self.patches + 1, len(leaves.next_steps)
-        tokens, time = self._context_tokens(context)
+        tokens, time, maps = self._context_tokens(context)
         obs, act = tokens[:, :, :-1], tokens[:, :, -1]
-        nxt = self._embed_next(
+        known = context.action * (1 - context.act_time[..., None])
+        state = torch.cat([context.proprio, known], dim=-1)[:, leaves.next_steps]
+        nxt, motion = self._embed_next(
             leaves.next_patches, leaves.next_change,
-            obs[:, leaves.next_steps], act[:, leaves.next_steps],
+            obs[:, leaves.next_steps], act[:, leaves.next_steps], state,
         )  # fmt: skip
         plan = self._embed_plan(leaves.plan, obs[:, :, None])
         outcome = self.kind["outcome"].expand(B, T, -1)
@@ -247,10 +263,13 @@ class WorldModel(nn.Module):
         if stop:
             return None, features
         _, nxt, plan, outcome, inverse = x.split(sizes, dim=1)
-        known = context.action * (1 - context.act_time[..., None])
-        state = torch.cat([context.proprio, known], dim=-1)[:, leaves.next_steps]
         prediction = Prediction(
-            *self._read_next(nxt.unflatten(1, (J, N1)), leaves.latest, state),
+            *self._read_next(
+                nxt.unflatten(1, (J, N1)),
+                [m[:, leaves.next_steps] for m in maps],
+                leaves.latest,
+                motion,
+            ),
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
             self.read_outcome(outcome).float(),
@@ -288,7 +307,9 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def remember_obs(self, memory: Memory, patches: Tensor, proprio: Tensor, time: Tensor) -> None:
         """Go on to the next step, whose observation is (B, N, Q), (B, P) at flow time (B,)."""
-        x = memory.obs = self._embed_obs(patches[:, None], proprio[:, None])[:, 0]
+        x, maps = self._embed_obs(patches[:, None], proprio[:, None])
+        x = memory.obs = x[:, 0]
+        memory.maps = maps
         memory.proprio = proprio  # normalised
         self._remember("obs", x, time, memory, memory.open_step())
 
@@ -315,6 +336,18 @@ class WorldModel(nn.Module):
         plan = integrate(predict, noise, steps)
         return self.action_scale.inverse(plan).clamp(-1.0, 1.0)
 
+    def _denoise_next(
+        self, memory: Memory, latest: Tensor, patches: Tensor, change: Tensor, t: float
+    ) -> tuple[Tensor, Tensor]:
+        """The clean next observation (B, N, Q), (B, P) as seen in a noisy one at flow time t."""
+        tokens, motion = self._embed_next(
+            patches[:, None], change[:, None], memory.obs[:, None], memory.act[:, None],
+            memory.state[:, None],
+        )  # fmt: skip
+        out = self._read_leaf("next", tokens[:, 0], t, memory)
+        patches, change = self._read_next(out[:, None], memory.maps, latest[:, None], motion)
+        return patches[:, 0], change[:, 0]
+
     @torch.no_grad()
     def sample_next(
         self, memory: Memory, latest: Tensor, noise: tuple[Tensor, Tensor], steps: int,
@@ -327,10 +360,8 @@ class WorldModel(nn.Module):
         B, N, Q = latest.shape
 
         def predict(x: Tensor, t: float) -> Tensor:
-            patches, change = x[:, : N * Q].view(B, 1, N, Q), x[:, None, N * Q :]
-            tokens = self._embed_next(patches, change, memory.obs[:, None], memory.act[:, None])
-            out = self._read_leaf("next", tokens[:, 0], t, memory)
-            patches, change = self._read_next(out, latest, memory.state)
+            noisy = x[:, : N * Q].view(B, N, Q), x[:, N * Q :]
+            patches, change = self._denoise_next(memory, latest, *noisy, t)
             return torch.cat([patches.flatten(1), change], dim=1)
 
         x = integrate(predict, torch.cat([noise[0].flatten(1), noise[1]], 1), steps, method)

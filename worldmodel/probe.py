@@ -25,7 +25,7 @@ from worldmodel.metrics import median_interval
 from worldmodel.normalize import images_to_float
 from worldmodel.recording import Recording, check_truth
 
-FORMAT = 2  # of the file, as a checkpoint's
+FORMAT = 2  # of the file
 FILE = "probe.safetensors"
 BATCH = 64
 MAPS = 64  # features whose places are read
@@ -168,7 +168,7 @@ def save_probe(folder: Path, probe: StateProbe, about: dict[str, Any]) -> None:
 
 def load_probe(folder: Path) -> tuple[StateProbe, dict[str, Any]]:
     """The probe in ``folder`` and what is known of it; UserError for a broken or foreign file."""
-    tensors, header = read_tensors(folder / FILE)
+    tensors, header = read_tensors(folder / FILE, FORMAT)
     try:
         probe = StateProbe(
             header["cameras"], tuple(header["size"]), tuple(header["positions"]),

@@ -124,6 +124,26 @@ class Imagination:
         self._remember(config.context_noise)
         return self.show(), self.proprio
 
+    @torch.no_grad()
+    def restart(self, rows: np.ndarray, images: Tensor, proprio: Tensor) -> None:
+        """Begin anew in some rows (n,) from one known observation each; the others go on.
+
+        ``images`` (n, C, h, w, 3) uint8, ``proprio`` (n, P). UserError as in the constructor.
+        """
+        images, proprio, _ = _checked_context(self.model, images[:, None], proprio[:, None], None)
+        images, proprio = images[:, 0].to(self.device), proprio[:, 0].to(self.device).float()
+        index = torch.from_numpy(np.asarray(rows, np.int64)).to(self.device)
+        if len(index) != len(images):
+            raise UserError(f"restart: got {len(images)} observations for {len(index)} rows")
+        patches, normalised = self.model.observe(images, proprio)
+        part = self.memory.forgetful(index)
+        with self._context():
+            known = torch.zeros(len(index), device=self.device)
+            self.model.remember_obs(part, patches, normalised, known)
+        self.memory.put(index, part)
+        self.latest, self.proprio = self.latest.clone(), self.proprio.clone()
+        self.latest[index], self.proprio[index] = patches, proprio
+
     # ------------------------------------------------------------------------------------------
 
     def outcomes(self) -> Tensor:

@@ -50,6 +50,8 @@ class DataSpec:
     proprio_stats: FeatureStats | None = None
     change_stats: FeatureStats | None = None  # of proprio_{n+1} - proprio_n
     action_stats: FeatureStats | None = None  # of the demonstrated actions (labels)
+    proprio_low: tuple[float, ...] = ()  # bounds of the observation space; (): none known
+    proprio_high: tuple[float, ...] = ()
 
     @property
     def P(self) -> int:
@@ -121,7 +123,20 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
             getattr(inner, "control_frequency", env.metadata.get("render_fps", 10))
         ),
         tasks=(str(getattr(inner, "task_name", "") or (env.spec.id if env.spec else "task")),),
+        proprio_low=tuple(boxes["proprio"].low.tolist()),
+        proprio_high=tuple(boxes["proprio"].high.tolist()),
     )
+
+
+def spaces_of(spec: DataSpec) -> tuple[spaces.Dict, spaces.Box]:
+    """Observation and action space of the env that ``spec`` describes."""
+    boxes: dict[str, spaces.Space] = {
+        name: spaces.Box(0, 255, (*spec.image_size, 3), np.uint8) for name in spec.cameras
+    }
+    low = np.array(spec.proprio_low or [-np.inf] * spec.P, np.float32)
+    high = np.array(spec.proprio_high or [np.inf] * spec.P, np.float32)
+    boxes["proprio"] = spaces.Box(low, high, dtype=np.float32)
+    return spaces.Dict(boxes), spaces.Box(-1.0, 1.0, (spec.A,), np.float32)
 
 
 def check_spaces(

@@ -54,12 +54,14 @@ class PatchStem(nn.Module):
         )
         self.project = nn.Linear(channels[-1], width)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(M, 3, h, w) float, channels last in memory -> (M, (h/p)(w/p), D)."""
-        x = images.to(memory_format=torch.channels_last)
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(M, 3, h, w) float -> tokens (M, (h/p)(w/p), D) and the maps (M, c, h/2, w/2), (M, c,
+        h/4, w/4), … on the way there."""
+        x, maps = images.contiguous(memory_format=torch.channels_last), []
         for convolution in self.convolutions:
             x = F.gelu(convolution(x), approximate="tanh")
-        return self.project(x.flatten(2).transpose(1, 2))
+            maps.append(x)
+        return self.project(x.flatten(2).transpose(1, 2)), maps
 
 
 def embed_vector(size: int, width: int) -> nn.Sequential:
@@ -80,9 +82,10 @@ class ObservationEmbedding(nn.Module):
         # one vector per camera and place: attention's values must say where, not only its scores
         self.place = nn.Parameter(0.02 * torch.randn(patches + 1, width))
 
-    def forward(self, patches: Tensor, vector: Tensor) -> Tensor:
-        """(M, N, p p 3) and an embedded vector (M, D) -> (M, N + 1, D)."""
+    def forward(self, patches: Tensor, vector: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(M, N, p p 3) and an embedded vector (M, D) -> (M, N + 1, D), and the stem's maps."""
         images = unpatchify(patches, self.cameras, self.size, self.patch)
-        pixels = self.stem(rearrange(images, "m k h w c -> (m k) c h w"))
+        pixels, maps = self.stem(rearrange(images, "m k h w c -> (m k) c h w"))
         pixels = rearrange(pixels, "(m k) n d -> m (k n) d", k=self.cameras)
-        return torch.cat([pixels, vector[:, None]], dim=1) + self.place
+        tokens = torch.cat([pixels, vector[:, None]], dim=1) + self.place
+        return tokens, [m.unflatten(0, (-1, self.cameras)) for m in maps]

@@ -107,7 +107,7 @@ class TrainState:
     def compile(self) -> None:
         """Compile in place, part by part: names of weights stay, graphs stay small."""
         for model in (self.model, self.teacher):
-            for part in (*model.trunk.blocks, model.embed_obs):
+            for part in (*model.trunk.blocks, model.embed_obs, model.paint):
                 part.compile()
 
     def save(self, file: Path, fingerprint: dict[str, Any]) -> None:

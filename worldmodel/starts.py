@@ -1,0 +1,65 @@
+"""Where imagined episodes begin: real first observations, beside a checkpoint or in a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.checkpoint import WEIGHTS, read_tensors, write_tensors
+from worldmodel.dataset import Dataset
+from worldmodel.errors import UserError
+from worldmodel.spec import DataSpec, check_compatible
+
+FORMAT = 1  # of the file
+FILE = "starts.safetensors"
+
+
+class Starts(NamedTuple):
+    """n observations."""
+
+    images: np.ndarray  # uint8 (n, C, h, w, 3)
+    proprio: np.ndarray  # float32 (n, P)
+
+    def __len__(self) -> int:  # a NamedTuple's is its number of fields
+        return len(self.images)
+
+    def take(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Those of these numbers (k,) as tensors: images (k, C, h, w, 3), proprio (k, P)."""
+        return torch.from_numpy(self.images[index]), torch.from_numpy(self.proprio[index])
+
+
+def starts_of(dataset: Dataset, episodes: list[int]) -> Starts:
+    """The first observations of these episodes."""
+    first = np.array([dataset.episodes[i].start for i in episodes])
+    return Starts(dataset.stream("images")[first], dataset.stream("proprio")[first])
+
+
+def save_starts(folder: Path, starts: Starts) -> None:
+    """Write ``folder/starts.safetensors``, atomically."""
+    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in starts._asdict().items()}
+    write_tensors(folder / FILE, tensors, {"format": FORMAT})
+
+
+def load_starts(path: str | Path, spec: DataSpec) -> Starts:
+    """The starts of a checkpoint's folder, or of all episodes of a dataset's; UserError when it is
+    neither, or does not fit ``spec``."""
+    path = Path(path).expanduser()
+    if (path / FILE).exists():
+        tensors, _ = read_tensors(path / FILE, FORMAT)
+        starts = Starts(tensors["images"].numpy(), tensors["proprio"].numpy())
+        wanted = (len(spec.cameras), *spec.image_size, 3), (spec.P,)
+        if (starts.images.shape[1:], starts.proprio.shape[1:]) != wanted:
+            raise UserError(
+                f"{path / FILE} holds observations of {starts.images.shape[1:]} and "
+                f"{starts.proprio.shape[1:]}, the model takes {wanted[0]} and {wanted[1]}"
+            )
+        return starts
+    if (path / WEIGHTS).exists():
+        raise UserError(f"the checkpoint {path} has no {FILE}; give starts=<a dataset's folder>")
+    dataset = Dataset(path)
+    check_compatible(dataset.spec, spec)
+    return starts_of(dataset, list(range(len(dataset))))
