@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from policies.base import Policy
 from policies.chunking import ChunkPlayer
+from policies.noisy import NoisyPolicy
 from policies.random import RandomPolicy
 from policies.scripted import ScriptedPolicy
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from policies.flow_policy import FlowPolicy
 
-__all__ = ["ChunkPlayer", "Policy", "RandomPolicy", "ScriptedPolicy", "load"]
+__all__ = ["ChunkPlayer", "NoisyPolicy", "Policy", "RandomPolicy", "ScriptedPolicy", "load"]
 
 
 def load(

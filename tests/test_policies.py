@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from policies import ChunkPlayer, RandomPolicy, ScriptedPolicy
+from policies import ChunkPlayer, NoisyPolicy, RandomPolicy, ScriptedPolicy
 
 
 class Expert:
@@ -137,3 +137,25 @@ def test_chunks_shorter_than_replan_and_resets_that_do_not_fit_are_refused():
         player.reset([1, 2], mask=np.array([True, False]))
     with pytest.raises(ValueError, match="one of each per env"):
         player.reset([1, 2, 3], mask=np.array([True]))
+
+
+def test_noise_comes_from_the_row_s_seed_and_stays_in_the_box():
+    class Still:
+        def reset(self, seeds, mask=None):
+            pass
+
+        def act(self, obs):
+            return np.zeros((len(obs["proprio"]), 2), np.float32)
+
+    noisy = NoisyPolicy(Still(), 0.5)
+    noisy.reset([7, 1, 7])
+    first = noisy.act(OBS)
+    assert (first[0] == first[2]).all()
+    assert (first[0] != first[1]).all()
+    many = np.concatenate([noisy.act(OBS) for _ in range(300)])
+    assert np.abs(many).max() == 1.0
+    assert 0.4 < many.std() < 0.55
+    noisy.reset([7, 1, 7], mask=np.array([True, False, False]))
+    assert (noisy.act(OBS)[0] == first[0]).all()
+    with pytest.raises(ValueError, match="at least 0"):
+        NoisyPolicy(Still(), -1.0)

@@ -121,6 +121,25 @@ COMMANDS: dict[str, Command] = {
         ),
         job="worldmodel.jobs:run_rollout",
     ),
+    "judge": Command(
+        summary="policies judged inside the model and in the simulator, from the same starts",
+        details="Each policy plays its episodes in MuJoCo and in the model, whose outcome leaf "
+        "alone says who succeeded. Writes both success rates with intervals, how well their order "
+        "agrees (Pearson, Spearman, mean maximum rank violation), and a scatter plot. Kill it at "
+        "any moment: the same command with the same out= goes on.",
+        examples=(
+            "worldmodel judge",
+            "worldmodel judge policies=[pick_can_tiny,pick_can_tiny+0.6,random] episodes=300",
+            "worldmodel judge policies=[runs/train/mine] checkpoint=runs/train/mine",
+        ),
+        parts=(
+            "worldmodel.jobs:CheckpointOptions",
+            "worldmodel.judge:JudgeConfig",
+            "worldmodel.rollout:RolloutConfig",
+            ENV,
+        ),
+        job="worldmodel.jobs:run_judge",
+    ),
     "probe": Command(
         summary="train the state probe that judges imagined frames",
         details="A small network learns to read positions and flags from simulator frames, for "
@@ -134,14 +153,14 @@ COMMANDS: dict[str, Command] = {
         details="Physics, control and every camera in one process, with random actions.",
         examples=("worldmodel bench env", "worldmodel bench env env.image_size=128 steps=200"),
         parts=("worldmodel.bench:BenchEnvConfig", ENV),
-        job="worldmodel.jobs:run_bench_env",
+        job="worldmodel.bench_jobs:run_bench_env",
     ),
     "bench data": Command(
         summary="random windows per second from a dataset's cache, and the memory they take",
         details="One process draws windows as training does.",
         examples=("worldmodel bench data data=data/pick_can",),
         parts=("worldmodel.jobs:DataOptions", "worldmodel.bench:BenchDataConfig"),
-        job="worldmodel.jobs:run_bench_data",
+        job="worldmodel.bench_jobs:run_bench_data",
     ),
     "bench train": Command(
         summary="training throughput, as a share of this machine's own matmul rate",
@@ -152,7 +171,7 @@ COMMANDS: dict[str, Command] = {
             "worldmodel bench train model=small batch=16 compile=true",
         ),
         parts=("worldmodel.bench:BenchTrainConfig", ENV, MODEL, OBJECTIVE),
-        job="worldmodel.jobs:run_bench_train",
+        job="worldmodel.bench_jobs:run_bench_train",
     ),
     "bench policy": Command(
         summary="latency of a plan",
@@ -162,7 +181,7 @@ COMMANDS: dict[str, Command] = {
             "worldmodel bench policy policy=runs/train/mine policy.flow_steps=8 threads=2",
         ),
         parts=("worldmodel.bench:BenchPolicyConfig", ENV, POLICY),
-        job="worldmodel.jobs:run_bench_policy",
+        job="worldmodel.bench_jobs:run_bench_policy",
     ),
     "bench rollout": Command(
         summary="imagined frames per second, and their cost at a long horizon",
@@ -177,7 +196,7 @@ COMMANDS: dict[str, Command] = {
             "worldmodel.bench:BenchRolloutConfig",
             "worldmodel.rollout:RolloutConfig",
         ),
-        job="worldmodel.jobs:run_bench_rollout",
+        job="worldmodel.bench_jobs:run_bench_rollout",
     ),
     "data check": Command(
         summary="what is wrong with a dataset, in plain words",

@@ -149,6 +149,9 @@ class PolicyConfig:
     flow_steps: int | None = field(
         default=None, metadata={"help": "K, denoising steps a plan (none: as in the checkpoint)"}
     )
+    noise: float = field(
+        default=0.0, metadata={"help": "standard deviation of noise added to every action"}
+    )
     device: str = field(default="cpu", metadata={"help": "where a checkpoint runs: cpu, cuda"})
 
     def __post_init__(self) -> None:
@@ -214,17 +217,18 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
     try:
         match config.name:
             case "random":
-                return policies.RandomPolicy(env)
+                policy = policies.RandomPolicy(env)
             case "scripted":
-                return policies.ScriptedPolicy(env)
+                policy = policies.ScriptedPolicy(env)
             case "checkpoint":
-                return policies.load(
+                policy = policies.load(
                     config.path,
                     env,
                     replan=config.replan,
                     flow_steps=config.flow_steps,
                     device=config.device,
                 )
+        return policies.NoisyPolicy(policy, config.noise) if config.noise else policy
     except ValueError as error:
         raise UserError(f"policy '{config.path or config.name}': {error}") from error
 
@@ -236,6 +240,8 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
         "env_options": {**env.options, "render_mode": env.render_mode},
         "policy": policy.path or policy.name,
     }
+    if policy.noise:
+        about["noise"] = policy.noise
     if policy.name == "checkpoint":
         about |= {"replan": policy.replan, "flow_steps": policy.flow_steps}
         digest = hashlib.sha256()

@@ -97,7 +97,8 @@ class ImaginedVectorEnv(VectorEnv):
             "autoreset_mode": self.autoreset_mode,
         }  # fmt: skip
         self.render_mode, self.render_size = render_mode, render_size
-        self.single_observation_space, self.single_action_space = spaces_of(self.data_spec)
+        seen, self._felt, self.single_action_space = spaces_of(self.data_spec)
+        self.single_observation_space = gymnasium.spaces.Dict({**seen, "proprio": self._felt})
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._world: Imagination | None = None
@@ -115,8 +116,8 @@ class ImaginedVectorEnv(VectorEnv):
         rows = np.arange(self.num_envs) if mask is None else self._rows(mask)
         if isinstance(seed, list):
             raise UserError("seed: got a list, expected one number; every row has its own from it")
+        super().reset(seed=seed)
         if seed is not None or self._world is None:
-            self._np_random, self._np_random_seed = gymnasium.utils.seeding.np_random(seed)
             self.generators = generators_from(int(self.np_random.integers(2**31)), self.num_envs)
         images, proprio = self._chosen(options, len(rows))
         if self._world is None or len(rows) == self.num_envs:
@@ -183,9 +184,8 @@ class ImaginedVectorEnv(VectorEnv):
         assert self._world is not None
         images = self._world.show().cpu().numpy()
         observation = {name: images[:, c].copy() for c, name in enumerate(self.data_spec.cameras)}
-        box = self.single_observation_space["proprio"]
         proprio = self._world.proprio.float().cpu().numpy()
-        return {**observation, "proprio": np.clip(proprio, box.low, box.high)}
+        return {**observation, "proprio": np.clip(proprio, self._felt.low, self._felt.high)}
 
     def _restart(self, rows: np.ndarray) -> None:
         assert self._world is not None
@@ -203,7 +203,8 @@ class ImaginedVectorEnv(VectorEnv):
         if "images" in options or "proprio" in options:
             if not {"images", "proprio"} <= set(options):
                 raise UserError("a start of your own needs both images and proprio")
-            return tuple(torch.as_tensor(np.asarray(options[k])) for k in ("images", "proprio"))
+            images, proprio = (np.asarray(options[k]) for k in ("images", "proprio"))
+            return torch.from_numpy(images), torch.from_numpy(proprio)
         if "start" in options:
             index = np.asarray(options["start"])
             if index.shape != (n,) or index.min() < 0 or index.max() >= len(self.starts):

@@ -18,13 +18,6 @@ from worldmodel.log import progress
 from worldmodel.shipped import find_checkpoint, find_probe
 
 if TYPE_CHECKING:
-    from worldmodel.bench import (
-        BenchDataConfig,
-        BenchEnvConfig,
-        BenchPolicyConfig,
-        BenchRolloutConfig,
-        BenchTrainConfig,
-    )
     from worldmodel.branches import BranchConfig
     from worldmodel.collect import CollectConfig
     from worldmodel.dataset import Dataset
@@ -32,13 +25,13 @@ if TYPE_CHECKING:
     from worldmodel.endless import EndlessConfig
     from worldmodel.evaluate import EvalConfig
     from worldmodel.imagine import ImagineConfig
+    from worldmodel.judge import JudgeConfig
     from worldmodel.model import ModelConfig, WorldModel
     from worldmodel.objective import ObjectiveConfig
     from worldmodel.optim import OptimConfig
     from worldmodel.probe import ProbeConfig
     from worldmodel.report import Report
     from worldmodel.rollout import RolloutConfig
-    from worldmodel.spec import DataSpec
     from worldmodel.train import TrainConfig
 
 
@@ -197,6 +190,49 @@ def run_rollout(
     _done(folder)
 
 
+def run_judge(
+    folder: Path, options: CheckpointOptions, config: JudgeConfig, sampler: RolloutConfig,
+    env: EnvConfig,
+) -> None:  # fmt: skip
+    from worldmodel import checkpoint
+    from worldmodel.judge import judge
+    from worldmodel.judge_report import write_report
+
+    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    judged = {word: _policy_of(word) for word in config.policies}
+    about = {"env": env.id, "env_options": env.options, "checkpoint": options.checkpoint}
+    total = 2 * config.episodes * len(judged)
+    with progress("judge", total=total, unit="episodes") as bar:
+        result = judge(
+            partial(make_env, env), {w: partial(make_policy, p) for w, p in judged.items()},
+            {w: identity(env, p) for w, p in judged.items()}, model, config, sampler, about, folder,
+            bar.advance,
+        )  # fmt: skip
+    write_report(result, folder)
+    for row in result["table"]:
+        print(f"{row['policy']}: {row['real']:.3f} in the simulator, {row['imagined']:.3f} inside")
+    _done(folder)
+
+
+def _policy_of(word: str) -> PolicyConfig:
+    """The policy that ``checkpoint`` or ``checkpoint+noise`` means."""
+    name, _, noise = word.partition("+")
+    try:
+        level = float(noise or 0.0)
+    except ValueError as error:
+        raise UserError(
+            f"policies: '{word}': got the noise '{noise}', expected a number, as in {name}+0.4"
+        ) from error
+    if name == "random":
+        return PolicyConfig(name="random", noise=level)
+    if name == "scripted":
+        raise UserError(
+            "policies: the scripted expert reads the simulator's state, which an imagined world "
+            "has not; name checkpoints"
+        )
+    return PolicyConfig(name="checkpoint", path=str(find_checkpoint(name)), noise=level)
+
+
 def run_probe(folder: Path, config: ProbeConfig, env: EnvConfig, policy: PolicyConfig) -> None:
     from worldmodel.probe import save_probe, train_probe
     from worldmodel.recording import record
@@ -213,75 +249,12 @@ def run_probe(folder: Path, config: ProbeConfig, env: EnvConfig, policy: PolicyC
     about = {"env": env.id, "env_options": env.options, "config": dataclasses.asdict(config),
              "error": error}  # fmt: skip
     save_probe(folder, probe, about)
-    _write_table("State probe: error on held-out real frames", error, folder)
-
-
-def run_bench_env(folder: Path, config: BenchEnvConfig, env: EnvConfig) -> None:
-    from worldmodel.bench import bench_env
-
-    with progress("bench env", total=config.steps, unit="steps") as bar:
-        result = bench_env(partial(make_env, env), config, bar.advance)
-    _write_table("Speed of the env", {"env": env.id, **result}, folder)
+    write_table("State probe: error on held-out real frames", error, folder)
 
 
 @dataclass(frozen=True)
 class DataOptions:
     data: Path = field(metadata={"help": "dataset folder"})
-
-
-def run_bench_data(folder: Path, options: DataOptions, config: BenchDataConfig) -> None:
-    from worldmodel.bench import bench_data
-
-    dataset = open_dataset(options.data)
-    total = config.draws * config.batch
-    with progress("bench data", total=total, unit="windows") as bar:
-        result = bench_data(dataset, config, bar.advance)
-    _write_table("Speed of reading", {"data": str(options.data), **result}, folder)
-
-
-def run_bench_train(
-    folder: Path, config: BenchTrainConfig, env: EnvConfig, model: ModelConfig,
-    objective: ObjectiveConfig,
-) -> None:  # fmt: skip
-    from worldmodel.bench import bench_train
-
-    spec = _untrained_spec(env)
-    with progress("bench train", total=config.steps + 2, unit="updates") as bar:
-        result = bench_train(spec, model, objective, config, bar.advance)
-    _write_table("Speed of training", result, folder)
-
-
-def run_bench_policy(
-    folder: Path, config: BenchPolicyConfig, env: EnvConfig, policy: PolicyConfig
-) -> None:
-    from worldmodel.bench import bench_policy
-
-    made = make_env(env)
-    try:
-        actor = make_policy(policy, made)
-        observation, _ = made.reset(seed=0)
-        with progress("bench policy", total=config.plans + 5, unit="plans") as bar:
-            result = bench_policy(actor, observation, config, bar.advance)
-    finally:
-        made.close()
-    _write_table("Latency of a plan", {**identity(env, policy), **result}, folder)
-
-
-def run_bench_rollout(
-    folder: Path, options: CheckpointOptions, config: BenchRolloutConfig, sampler: RolloutConfig
-) -> None:
-    from worldmodel import checkpoint
-    from worldmodel.bench import bench_rollout
-    from worldmodel.report import Report
-
-    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
-    total = config.steps + len(config.batches) * config.timed
-    with progress("bench rollout", total=total, unit="steps") as bar:
-        result, curve = bench_rollout(model, config, sampler, bar.advance)
-    report = Report("Speed of imagining")
-    steps = [100.0 * (i + 1) for i in range(len(curve))]
-    report.chart({"step": (steps, curve)}, x_label="env step", y_label="ms per step")
-    _write_table(report, {"checkpoint": options.checkpoint, **result}, folder)
 
 
 def run_data_check(config: DataOptions) -> None:
@@ -321,24 +294,7 @@ def _model(policy: PolicyConfig) -> WorldModel:
     return checkpoint.load(find_checkpoint(policy.path)).model
 
 
-def _untrained_spec(env: EnvConfig) -> DataSpec:
-    """The env's DataSpec with unit statistics: there is no dataset to take them from."""
-    from worldmodel.spec import FeatureStats, spec_of_env
-
-    made = make_env(env)
-    spec = spec_of_env(made)
-    made.close()
-
-    def unit(n: int) -> FeatureStats:
-        zero, one = (0.0,) * n, (1.0,) * n
-        return FeatureStats(zero, one, (-1.0,) * n, one, (-1.0,) * n, one, 1)
-
-    return dataclasses.replace(
-        spec, proprio_stats=unit(spec.P), change_stats=unit(spec.P), action_stats=unit(spec.A)
-    )
-
-
-def _write_table(page: Report | str, values: Mapping[str, Any], folder: Path) -> None:
+def write_table(page: Report | str, values: Mapping[str, Any], folder: Path) -> None:
     """result.json, a page and the terminal get the same figures."""
     from worldmodel.report import Report
     from worldmodel.runs import hardware

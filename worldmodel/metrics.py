@@ -36,6 +36,54 @@ def _bootstrap(values: np.ndarray, statistic: Any) -> tuple[float, float, float]
     return float(statistic(values)), float(low), float(high)
 
 
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two lists of figures; NaN where one of them is constant."""
+    if a.std() == 0 or b.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of their ranks; ties share the mean rank."""
+    return pearson(_ranks(a), _ranks(b))
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    return (x[:, None] > x).sum(axis=1) + 0.5 * (x[:, None] == x).sum(axis=1)
+
+
+def mean_maximum_rank_violation(real: np.ndarray, judged: np.ndarray) -> float:
+    """MMRV [SIMPLER, arXiv 2405.05941, eq. 1]: for each policy the largest real difference to one
+    that the judge puts on the wrong side of it, and of those the mean."""
+    gap = np.abs(real[:, None] - real)
+    wrong = (judged[:, None] < judged) != (real[:, None] < real)
+    return float((gap * wrong).max(axis=1).mean())
+
+
+def roc_auc(score: np.ndarray, label: np.ndarray) -> float:
+    """Chance that a positive has the higher score than a negative (ties half); NaN without both."""
+    positive = int(label.sum())
+    negative = len(label) - positive
+    if not positive or not negative:
+        return float("nan")
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    _, first, count = np.unique(ordered, return_index=True, return_counts=True)
+    rank = np.repeat(first + (count + 1) / 2, count)  # 1-based, ties share the mean
+    found = rank[label[order].astype(bool)].sum() - positive * (positive + 1) / 2
+    return float(found / (positive * negative))
+
+
+def calibration_error(probability: np.ndarray, label: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error [Guo et al. 2017]: mean |stated - found| over equal-width bins."""
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    error = 0.0
+    for k in np.unique(place):
+        inside = place == k
+        error += inside.mean() * abs(probability[inside].mean() - label[inside].mean())
+    return float(error)
+
+
 def psnr(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio [dB] of uint8 images (…, h, w, c): an array of shape (…)."""
     _check_same(image, reference)

@@ -121,8 +121,7 @@ class WorldModel(nn.Module):
         self.kind = nn.ParameterDict({k: nn.Parameter(0.02 * torch.randn(D)) for k in kinds})
         self.chunk_place = nn.Parameter(0.02 * torch.randn(config.chunk, D))
         self.trunk = Trunk(config.trunk)
-        channels = [c.out_channels for c in self.embed_obs.stem.convolutions]
-        self.paint = Painter((h, w), config.patch, D, channels)
+        self.paint = Painter((h, w), config.patch, D, self.embed_obs.stem.channels)
         # how the robot itself moves, from its own numbers: what the trunk reads is added to it
         self.motion = nn.Sequential(
             nn.Linear(P + A, D), nn.GELU(approximate="tanh"), nn.Linear(D, D),

@@ -32,9 +32,9 @@ class Painter(nn.Module):
         self.refine = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for c in stages[1:])
         self.read = nn.Conv2d(stages[-1], 4 * 6, 3, padding=1)
         nn.init.zeros_(self.read.weight)
-        nn.init.zeros_(self.read.bias)
-        with torch.no_grad():
-            self.read.bias[3::6] = 1.0  # most of a picture stays as it is
+        start = torch.zeros(4, 6)
+        start[:, 3] = 1.0  # most of a picture stays as it is
+        self.read.bias = nn.Parameter(start.flatten())
 
     def forward(self, tokens: Tensor, maps: list[Tensor], latest: Tensor) -> Tensor:
         """``latest`` (M, 3, h, w) in [-1, 1]; returns the same of the next."""

@@ -128,15 +128,15 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
     )
 
 
-def spaces_of(spec: DataSpec) -> tuple[spaces.Dict, spaces.Box]:
-    """Observation and action space of the env that ``spec`` describes."""
-    boxes: dict[str, spaces.Space] = {
-        name: spaces.Box(0, 255, (*spec.image_size, 3), np.uint8) for name in spec.cameras
-    }
+def spaces_of(spec: DataSpec) -> tuple[dict[str, spaces.Box], spaces.Box, spaces.Box]:
+    """Boxes of the env that ``spec`` describes: of each camera, proprioception and actions."""
+    size = (*spec.image_size, 3)
+    cameras: dict[str, spaces.Box]
+    cameras = {name: spaces.Box(0, 255, size, np.uint8) for name in spec.cameras}
     low = np.array(spec.proprio_low or [-np.inf] * spec.P, np.float32)
     high = np.array(spec.proprio_high or [np.inf] * spec.P, np.float32)
-    boxes["proprio"] = spaces.Box(low, high, dtype=np.float32)
-    return spaces.Dict(boxes), spaces.Box(-1.0, 1.0, (spec.A,), np.float32)
+    action = spaces.Box(-1.0, 1.0, (spec.A,), np.float32)
+    return cameras, spaces.Box(low, high, dtype=np.float32), action
 
 
 def check_spaces(

@@ -49,6 +49,7 @@ class PatchStem(nn.Module):
         if 2**stages != patch:
             raise ValueError(f"patch must be a power of two, got {patch}; choose 4, 8 or 16")
         channels = [3] + [max(32, width // 2 ** (stages - 1 - i)) for i in range(stages)]
+        self.channels = channels[1:]  # of the maps, finest first
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(channels)
         )

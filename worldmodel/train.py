@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    steps: int = field(default=8_000, metadata={"help": "updates in all"})
+    steps: int = field(default=7_000, metadata={"help": "updates in all"})
     batch: int = field(default=16, metadata={"help": "B, segments per update"})
     segment: int = field(default=4, metadata={"help": "T, env steps per segment"})
     demonstrations: float = field(

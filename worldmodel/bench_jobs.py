@@ -1,0 +1,106 @@
+"""What the `bench` commands do once their words are dataclasses; see jobs.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
+from worldmodel.jobs import CheckpointOptions, DataOptions, open_dataset, write_table
+from worldmodel.log import progress
+from worldmodel.shipped import find_checkpoint
+
+if TYPE_CHECKING:
+    from worldmodel.bench import (
+        BenchDataConfig,
+        BenchEnvConfig,
+        BenchPolicyConfig,
+        BenchRolloutConfig,
+        BenchTrainConfig,
+    )
+    from worldmodel.model import ModelConfig
+    from worldmodel.objective import ObjectiveConfig
+    from worldmodel.rollout import RolloutConfig
+    from worldmodel.spec import DataSpec
+
+
+def run_bench_env(folder: Path, config: BenchEnvConfig, env: EnvConfig) -> None:
+    from worldmodel.bench import bench_env
+
+    with progress("bench env", total=config.steps, unit="steps") as bar:
+        result = bench_env(partial(make_env, env), config, bar.advance)
+    write_table("Speed of the env", {"env": env.id, **result}, folder)
+
+
+def run_bench_data(folder: Path, options: DataOptions, config: BenchDataConfig) -> None:
+    from worldmodel.bench import bench_data
+
+    dataset = open_dataset(options.data)
+    total = config.draws * config.batch
+    with progress("bench data", total=total, unit="windows") as bar:
+        result = bench_data(dataset, config, bar.advance)
+    write_table("Speed of reading", {"data": str(options.data), **result}, folder)
+
+
+def run_bench_train(
+    folder: Path, config: BenchTrainConfig, env: EnvConfig, model: ModelConfig,
+    objective: ObjectiveConfig,
+) -> None:  # fmt: skip
+    from worldmodel.bench import bench_train
+
+    spec = _untrained_spec(env)
+    with progress("bench train", total=config.steps + 2, unit="updates") as bar:
+        result = bench_train(spec, model, objective, config, bar.advance)
+    write_table("Speed of training", result, folder)
+
+
+def run_bench_policy(
+    folder: Path, config: BenchPolicyConfig, env: EnvConfig, policy: PolicyConfig
+) -> None:
+    from worldmodel.bench import bench_policy
+
+    made = make_env(env)
+    try:
+        actor = make_policy(policy, made)
+        observation, _ = made.reset(seed=0)
+        with progress("bench policy", total=config.plans + 5, unit="plans") as bar:
+            result = bench_policy(actor, observation, config, bar.advance)
+    finally:
+        made.close()
+    write_table("Latency of a plan", {**identity(env, policy), **result}, folder)
+
+
+def run_bench_rollout(
+    folder: Path, options: CheckpointOptions, config: BenchRolloutConfig, sampler: RolloutConfig
+) -> None:
+    from worldmodel import checkpoint
+    from worldmodel.bench import bench_rollout
+    from worldmodel.report import Report
+
+    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    total = config.steps + len(config.batches) * config.timed
+    with progress("bench rollout", total=total, unit="steps") as bar:
+        result, curve = bench_rollout(model, config, sampler, bar.advance)
+    report = Report("Speed of imagining")
+    steps = [100.0 * (i + 1) for i in range(len(curve))]
+    report.chart({"step": (steps, curve)}, x_label="env step", y_label="ms per step")
+    write_table(report, {"checkpoint": options.checkpoint, **result}, folder)
+
+
+def _untrained_spec(env: EnvConfig) -> DataSpec:
+    """The env's DataSpec with unit statistics: there is no dataset to take them from."""
+    from worldmodel.spec import FeatureStats, spec_of_env
+
+    made = make_env(env)
+    spec = spec_of_env(made)
+    made.close()
+
+    def unit(n: int) -> FeatureStats:
+        zero, one = (0.0,) * n, (1.0,) * n
+        return FeatureStats(zero, one, (-1.0,) * n, one, (-1.0,) * n, one, 1)
+
+    return dataclasses.replace(
+        spec, proprio_stats=unit(spec.P), change_stats=unit(spec.P), action_stats=unit(spec.A)
+    )

@@ -1,0 +1,175 @@
+"""Policies judged in the simulator and inside the model, from the same starts.
+
+Inside the model the outcome leaf alone says who succeeded. What counts is whether both judges put
+the policies into the same order, and how far their success rates are apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodel.evaluate import EvalConfig, evaluate
+from worldmodel.files import write_json
+from worldmodel.metrics import mean_maximum_rank_violation, pearson, spearman, wilson
+from worldmodel.model import WorldModel
+from worldmodel.outcomes import Outcomes
+from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+from worldmodel.runs import hardware
+from worldmodel.trials import Actor, MakeEnv, MakePolicy
+from worldmodel.video import side_by_side, write_mp4
+
+BATCH = 50  # worlds imagined at once
+DRAWS = 1000  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    policies: tuple[str, ...] = field(
+        default=("pick_can_tiny", "pick_can_tiny+0.4", "random"),
+        metadata={
+            "help": "who is judged: random, or a checkpoint's folder or name; +0.4 adds noise of "
+            "that standard deviation to its actions"
+        },
+    )
+    episodes: int = field(default=100, metadata={"help": "episodes of each policy and judge"})
+    seed: int = field(default=40_000, metadata={"help": "episode i starts as with seed + i"})
+    max_steps: int = field(default=100, metadata={"help": "longest episode"})
+    workers: int = field(default=0, metadata={"help": "processes for the simulator; 0: all cores"})
+
+    def __post_init__(self) -> None:
+        if not self.policies or self.episodes < 1 or self.max_steps < 1:
+            raise ValueError(
+                "expected at least one policy, episodes and max_steps >= 1; got "
+                f"{list(self.policies)}, {self.episodes} and {self.max_steps}"
+            )
+
+
+def judge(
+    make_env: MakeEnv, make_policies: Mapping[str, MakePolicy],
+    identities: Mapping[str, dict[str, Any]], model: WorldModel, config: JudgeConfig,
+    sampler: RolloutConfig, about: dict[str, Any], out: Path,
+    on_progress: Callable[[int, str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Judge every policy twice and write ``result.json``; finished policies are not judged again.
+
+    ``make_policies``: name -> (env) -> policy, picklable; ``identities``: what names each of them.
+    """
+    env, rows = make_env(), []
+    try:
+        starts = [env.reset(seed=config.seed + i)[0] for i in range(config.episodes)]
+        for k, (name, make_policy) in enumerate(make_policies.items()):
+            folder = out / f"{k:02d}"
+            trial = EvalConfig(config.episodes, config.seed, config.workers, config.max_steps, 0)
+            real = evaluate(
+                make_env, make_policy, trial, folder, about=identities[name],
+                on_progress=lambda n, text, name=name: on_progress(n, f"{name}: {text}"),
+            )  # fmt: skip
+            lived = [e.success for e in real.episodes]
+            dreamt = _judged_inside(
+                make_policy(env), starts, model, config, sampler, folder,
+                lambda n, text, name=name: on_progress(n, f"{name}, imagined: {text}"),
+            )  # fmt: skip
+            rows.append({"policy": name, "real": lived, "imagined": dreamt})
+    finally:
+        env.close()
+    result = {**about, **summary(rows), "hardware": hardware()}
+    write_json(out / "result.json", result)
+    return result
+
+
+def _judged_inside(
+    policy: Actor, starts: Sequence[dict[str, np.ndarray]], model: WorldModel, config: JudgeConfig,
+    sampler: RolloutConfig, folder: Path, on_progress: Callable[[int, str], None],
+) -> list[bool]:  # fmt: skip
+    """Whether the model reads success in each imagined episode; kept in ``imagined.json``."""
+    file = folder / "imagined.json"
+    identity = {"sampler": asdict(sampler), "seed": config.seed, "max_steps": config.max_steps}
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if before["identity"] == identity and len(before["success"]) == len(starts):
+            on_progress(len(starts), "from before")
+            return before["success"]
+    won: list[bool] = []
+    for at in range(0, len(starts), BATCH):
+        part = starts[at : at + BATCH]
+        success, frames = imagined_episodes(
+            policy, part, model, config.max_steps, sampler, config.seed + at
+        )
+        if at == 0:
+            write_mp4(folder / "imagined.mp4", frames, fps=model.spec.control_frequency)
+        won += success.tolist()
+        on_progress(len(part), f"success {np.mean(won):.3f}")
+    write_json(file, {"identity": identity, "success": won})
+    return won
+
+
+def imagined_episodes(
+    policy: Actor, starts: Sequence[dict[str, np.ndarray]], model: WorldModel, steps: int,
+    sampler: RolloutConfig, seed: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Whole episodes inside the model: success (N,) bool, and a film of the first."""
+    images = np.stack([np.stack([s[c] for c in model.spec.cameras]) for s in starts])
+    proprio = np.stack([s["proprio"] for s in starts]).astype(np.float32)
+    world = Imagination(
+        model, torch.from_numpy(images), torch.from_numpy(proprio),
+        generators=generators_from(seed, len(starts)), config=sampler,
+    )  # fmt: skip
+    policy.reset([seed + i for i in range(len(starts))])
+    success, over = np.zeros(len(starts), bool), np.zeros(len(starts), bool)
+    film = [images[0]]
+    for _ in range(steps):
+        obs = {name: images[:, c] for c, name in enumerate(model.spec.cameras)}
+        action = np.clip(policy.act({**obs, "proprio": proprio}), -1.0, 1.0)
+        shown, felt = world.step(torch.from_numpy(action))
+        images, proprio = shown.cpu().numpy(), felt.float().cpu().numpy()
+        read = Outcomes.of(world.outcomes())
+        success |= read.success & ~over
+        if not over[0]:
+            film.append(images[0])
+        over |= read.ended
+        if over.all():
+            break
+    return success, side_by_side(list(np.stack(film, axis=1)))
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Table and figures; intervals redraw the episodes of every policy (paired) 1,000 times."""
+    real = np.array([r["real"] for r in rows], float)  # (policies, episodes)
+    judged = np.array([r["imagined"] for r in rows], float)
+    n = real.shape[1]
+    table = [
+        {
+            "policy": row["policy"], "episodes": n,
+            "real": float(a.mean()), "real_wilson95": wilson(int(a.sum()), n),
+            "imagined": float(b.mean()), "imagined_wilson95": wilson(int(b.sum()), n),
+            "same_verdict": float((a == b).mean()),
+        }
+        for row, a, b in zip(rows, real, judged, strict=True)
+    ]  # fmt: skip
+    statistics: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+        "mean_absolute_gap": lambda a, b: float(np.abs(a - b).mean()),
+    }
+    if len(rows) > 2:
+        statistics |= {
+            "pearson": pearson, "spearman": spearman,
+            "mean_maximum_rank_violation": mean_maximum_rank_violation,
+        }  # fmt: skip
+    rng, drawn = np.random.default_rng(0), {name: [] for name in statistics}
+    for _ in range(DRAWS):
+        pick = rng.integers(0, n, n)
+        a, b = real[:, pick].mean(axis=1), judged[:, pick].mean(axis=1)
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(a, b))
+    figures: dict[str, Any] = {"table": table}
+    for name, statistic in statistics.items():
+        low, high = np.nanquantile(drawn[name], [0.025, 0.975])
+        value = statistic(real.mean(axis=1), judged.mean(axis=1))
+        figures[name] = (value, float(low), float(high))
+    return figures
