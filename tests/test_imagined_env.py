@@ -13,6 +13,7 @@ from test_model import SIDE, A, C, P, tiny_model
 from worldmodel.errors import UserError
 from worldmodel.imagined_env import ImaginedEnv, ImaginedVectorEnv
 from worldmodel.model import OUTCOMES, WorldModel
+from worldmodel.outcomes import Verdicts
 from worldmodel.starts import Starts
 
 N = 3
@@ -162,6 +163,22 @@ def test_success_ends_an_episode_and_pays() -> None:
     assert not truncated.any()
     assert reward.tolist() == [1.0] * N
     assert info["final_info"]["success"].all()
+
+
+def test_an_event_has_happened_once_that_is_more_likely_than_not() -> None:
+    """Chances add up over steps, small ones do not, and a row that begins anew forgets them."""
+    verdicts = Verdicts(3)
+
+    def read(*success: float) -> list[bool]:
+        rows = torch.tensor([[p, 0.0, 0.0, 0.0] for p in success])
+        return verdicts.read(rows).success.tolist()
+
+    assert read(0.34, 0.51, 0.09) == [False, True, False]
+    for _ in range(20):
+        last = read(0.34, 0.0, 0.09)
+    assert last == [True, True, False]
+    verdicts.forget(np.array([0]))
+    assert read(0.34, 0.0, 0.09) == [False, True, False]
 
 
 def test_a_start_of_ones_own() -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worldmodel.metrics import psnr, ssim, wilson
+from worldmodel.metrics import (
+    calibration_error,
+    mean_maximum_rank_violation,
+    pearson,
+    psnr,
+    roc_auc,
+    spearman,
+    ssim,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +84,37 @@ def test_images_must_match():
         psnr(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(ValueError, match="11x11"):
         ssim(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8))
+
+
+def test_correlations_of_known_lists():
+    a, b = np.array([1.0, 2, 3, 4]), np.array([1.0, 4, 9, 16])
+    assert spearman(a, b) == pytest.approx(1)
+    assert pearson(a, b) == pytest.approx(0.984374, abs=1e-6)
+    assert spearman(a, -b) == pytest.approx(-1)
+    assert spearman(np.array([1.0, 1, 2]), np.array([3.0, 3, 5])) == pytest.approx(1)
+    assert np.isnan(pearson(a, np.ones(4)))
+
+
+def test_rank_violation_by_hand():
+    real = np.array([0.1, 0.5, 0.9])
+    assert mean_maximum_rank_violation(real, np.array([0.0, 0.2, 0.3])) == 0
+    # the judge swaps the two best: each is 0.4 from the one on its wrong side
+    assert mean_maximum_rank_violation(real, np.array([0.0, 0.3, 0.2])) == pytest.approx(0.8 / 3)
+
+
+def test_area_under_the_curve_against_counting_pairs():
+    rng = np.random.default_rng(0)
+    label = rng.random(60) < 0.3
+    score = np.round(rng.random(60) + 0.4 * label, 1)  # with ties
+    up, down = score[label], score[~label]
+    pairs = (up[:, None] > down).mean() + 0.5 * (up[:, None] == down).mean()
+    assert roc_auc(score, label) == pytest.approx(pairs)
+    assert np.isnan(roc_auc(score, np.ones(60, bool)))
+
+
+def test_calibration_error_of_true_and_of_bold_chances():
+    rng = np.random.default_rng(0)
+    chance = rng.random(20_000)
+    happened = rng.random(20_000) < chance
+    assert calibration_error(chance, happened) < 0.02
+    assert calibration_error(np.ones(20_000), happened) == pytest.approx(0.5, abs=0.02)

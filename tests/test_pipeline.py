@@ -6,11 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
 from worldmodel import cli
 from worldmodel.checkpoint import load
+from worldmodel.config import EnvConfig, make_env
 from worldmodel.lerobot import read_video
 
 #: a model that trains in a second
@@ -88,6 +90,13 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert set(summary) >= {"success_rate", "wilson95", "env", "policy", "seed", "outcomes"}
     assert "data:video/mp4;base64," in (out / "report.html").read_text(encoding="utf-8")
 
+    many = gymnasium.make_vec("worldmodel/Imagined-v0", num_envs=2, checkpoint=place / "run")
+    obs, _ = many.reset(seed=0)
+    assert many.observation_space.contains(obs)
+    made = make_env(EnvConfig())  # the same spaces as the real one
+    assert many.single_observation_space == made.observation_space
+    assert many.single_action_space == made.action_space
+
     out = tmp_path / "demo"
     words = ["demo", policy, "episodes=1", "imagine=3", "workers=1", f"out={out}"]
     assert cli.main(words) == 0
@@ -113,13 +122,24 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert found["demonstrations"]["real frames"]["psnr"][0] == 60
     assert np.isfinite(found["explorations"]["imagined"]["can_mm"]).all()
     assert np.isfinite(found["actions"]["gripper"]["error_mm"])
-    assert found["endless"]["starts"] == 3
+    assert found["endless"]["starts"] >= 3  # more where this model takes the task for done
     assert found["endless"]["judged"] == 3
     film = list(read_video(out / "videos" / "endless.mp4"))
     assert len(film) == 25
-    assert [i for i, frame in enumerate(film) if frame[:6].min() > 220] == [0, 10, 20]
+    marked = [i for i, frame in enumerate(film) if frame[:6].min() > 220]
+    assert len(marked) == found["endless"]["starts"]
+    assert np.diff([*marked, 25]).max() <= 10  # its patience
     html = (out / "report.html").read_text(encoding="utf-8")
     assert html.count("data:video/mp4;base64,") == 2
+    assert found["outcomes"]["imagined"]["episodes"] == 4
+    assert found["demonstrations"]["proprio_mm"] == {}  # too few episodes for an interval
+
+    out = tmp_path / "judge"
+    words = ["judge", f"policies=[{place / 'run'},{place / 'run'}+0.5,random]", "episodes=2"]
+    words += [f"checkpoint={place / 'run'}", "max_steps=4", "workers=1", f"out={out}"]
+    assert cli.main(words) == 0
+    assert [row["policy"] for row in result(out)["table"]][2] == "random"
+    assert cli.main(words) == 0  # goes on from what is finished
     out = tmp_path / "bench"
     words = ["bench", "rollout", f"checkpoint={place / 'run'}", "steps=200", "batches=[1,3]"]
     assert cli.main([*words, "timed=3", f"out={out}"]) == 0

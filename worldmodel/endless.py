@@ -17,7 +17,8 @@ import torch
 
 from worldmodel.fidelity import Count
 from worldmodel.files import write_json
-from worldmodel.model import OUTCOMES, WorldModel
+from worldmodel.model import WorldModel
+from worldmodel.outcomes import Verdicts
 from worldmodel.probe import StateProbe
 from worldmodel.recording import Recording
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
@@ -47,7 +48,7 @@ def endless(
     tells = np.allclose(story.truth[hand], story.proprio[:, :3], atol=1e-3)  # proprio has it too
     real = np.concatenate([_colour(r.images) for r in recordings])
     mean, std = real.mean(0), real.std(0)
-    generators, success = generators_from(seed, 1), OUTCOMES.index("success")
+    generators, verdicts = generators_from(seed, 1), Verdicts(1)
     rows, starts, age, world = [], 0, 0, None
     out.mkdir(parents=True, exist_ok=True)
     fps = round(model.spec.control_frequency)
@@ -63,6 +64,7 @@ def endless(
                     torch.from_numpy(story.proprio[None, 0]), generators=generators, config=sampler,
                 )  # fmt: skip
                 policy.reset([seed + starts])
+                verdicts.forget(np.array([0]))
                 starts, age = starts + 1, 0
             images = world.show()[0].cpu().numpy()
             obs = dict(zip(model.spec.cameras, images, strict=True))
@@ -86,8 +88,7 @@ def endless(
                     rows[-1]["seen"] = count(seen)
                 log.write(json.dumps(rows[-1]) + "\n")
                 log.flush()
-            done = float(world.outcomes()[0, success]) > 0.5
-            if done or age >= config.patience:
+            if verdicts.read(world.outcomes()).success[0] or age >= config.patience:
                 world = None
             on_progress(1, f"endless: step {n + 1}, start {starts}")
     z = np.array([row["z"] for row in rows])  # (samples, C * 3)

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from worldmodel.branches import BranchConfig, branch
+from worldmodel.calibration import figures as calibration
 from worldmodel.demo import write_comparison
 from worldmodel.endless import EndlessConfig, endless
 from worldmodel.fidelity import Fidelity
 from worldmodel.files import write_json
 from worldmodel.imagine_report import write_report
+from worldmodel.metrics import median_interval
 from worldmodel.model import WorldModel
 from worldmodel.probe import StateProbe, own_error
 from worldmodel.recording import Recording, check_truth, record
-from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+from worldmodel.retrace import Retraced, dream, watch
+from worldmodel.rollout import RolloutConfig
 from worldmodel.trials import MakeEnv, MakePolicy
 
-BATCH = 32
 #: what is imagined: name -> `explore` of record()
 BEHAVIOURS = {"demonstrations": False, "explorations": True}
 
@@ -60,6 +61,7 @@ def imagine(
     """
     env = make_env()
     policy, studies, matter, run = make_policy(env), {}, {}, {}
+    everything: list[tuple[Recording, Retraced, Retraced]] = []
     count = getattr(env.unwrapped, "count", None)
     unnoised = replace(sampler, context_noise=0.0)
     try:
@@ -71,12 +73,18 @@ def imagine(
                 )
                 on_progress(1, f"{kind}: acted with seed {config.seed + i}")
             check_truth(recordings)
+
+            def told(n: int, kind: str = kind) -> None:
+                on_progress(n, f"{kind}: imagined")
+
             start = time.perf_counter()
-            imagined = dream(model, recordings, sampler, config.seed, on_progress)
+            dreamt = dream(model, recordings, sampler, config.seed, told)
             seconds = time.perf_counter() - start
+            imagined = [d.images for d in dreamt]
+            plain = dream(model, recordings, unnoised, config.seed, told)
             rows = {
                 "imagined": imagined,
-                "history not noised": dream(model, recordings, unnoised, config.seed, on_progress),
+                "history not noised": [d.images for d in plain],
                 "first frame repeated": [
                     np.repeat(r.images[:1], len(r), axis=0) for r in recordings
                 ],
@@ -86,7 +94,10 @@ def imagine(
                 name: Fidelity(frames, recordings, probe, model.spec.cameras, count)
                 for name, frames in rows.items()
             }
+            studies[kind]["proprio_mm"] = drift(dreamt, recordings)
             studies[kind]["steps_per_s"] = sum(map(len, recordings)) / seconds
+            watched = watch(model, recordings, told)
+            everything += zip(recordings, watched, dreamt, strict=True)
             for r, frames in list(zip(recordings, imagined, strict=True))[: config.videos]:
                 name = f"{kind}_{r.seed}.mp4"
                 write_comparison(out / "videos" / name, r.images[1:], frames)
@@ -105,6 +116,7 @@ def imagine(
     result = {
         **about, "seed": config.seed, "flow_steps": sampler.flow_steps, "actions": matter,
         "endless": run,
+        "outcomes": outcomes_of(everything),
         **{
             kind: {
                 name: value.figures() if isinstance(value, Fidelity) else value
@@ -120,32 +132,32 @@ def imagine(
 
 def total_progress(config: ImagineConfig, branches: BranchConfig, long: EndlessConfig) -> int:
     """How many units of work :func:`imagine` tells of."""
-    return len(BEHAVIOURS) * 3 * config.episodes + branches.starts + long.steps
+    return len(BEHAVIOURS) * 4 * config.episodes + branches.starts + long.steps
 
 
-def dream(
-    model: WorldModel, recordings: Sequence[Recording], sampler: RolloutConfig, seed: int,
-    on_progress: Callable[[int, str], None],
-) -> list[np.ndarray]:  # fmt: skip
-    """Imagined frames uint8 (T, C, h, w, 3) of each recording, from its o_0 and its actions."""
-    order = sorted(range(len(recordings)), key=lambda i: len(recordings[i]))  # alike in length
-    found: dict[int, np.ndarray] = {}
-    for at in range(0, len(order), BATCH):
-        rows = order[at : at + BATCH]
-        part = [recordings[i] for i in rows]
-        steps = max(map(len, part))
-        actions = np.zeros((len(part), steps, model.spec.A), np.float32)
-        for k, r in enumerate(part):
-            actions[k, : len(r)] = r.action
-        world = Imagination(
-            model, torch.from_numpy(np.stack([r.images[0] for r in part])),
-            torch.from_numpy(np.stack([r.proprio[0] for r in part])),
-            generators=generators_from(seed + at, len(part)), config=sampler,
-        )  # fmt: skip
-        frames = [
-            world.step(torch.from_numpy(actions[:, n]))[0].cpu().numpy() for n in range(steps)
-        ]
-        whole = np.stack(frames, axis=1)
-        found |= {i: whole[k, : len(part[k])] for k, i in enumerate(rows)}
-        on_progress(len(rows), f"imagined {len(found)} episodes")
-    return [found[i] for i in range(len(recordings))]
+def outcomes_of(
+    everything: Sequence[tuple[Recording, Retraced, Retraced]],
+) -> dict[str, dict[str, Any]]:
+    """Calibration of the outcome leaf over all episodes, in real frames and in imagined ones."""
+    recordings, watched, dreamt = map(list, zip(*everything, strict=True))
+    return {
+        "real frames": calibration([w.outcomes for w in watched], recordings),
+        "imagined": calibration([d.outcomes for d in dreamt], recordings),
+    }
+
+
+def drift(dreamt: Sequence[Retraced], recordings: Sequence[Recording]) -> dict[str, Any]:
+    """Where imagined proprioception puts the gripper against the simulator's, in mm at some steps.
+
+    For envs whose proprioception begins with the position of what the truth names first.
+    """
+    first = next(iter(recordings[0].truth))
+    if not np.allclose(recordings[0].truth[first], recordings[0].proprio[:, :3], atol=1e-3):
+        return {}
+    wrong = [
+        1000 * np.linalg.norm(d.proprio[:, :3] - r.proprio[1:, :3], axis=-1)
+        for d, r in zip(dreamt, recordings, strict=True)
+    ]
+    rows = {f"step {n}": [w[n - 1] for w in wrong if len(w) >= n] for n in (1, 5, 10, 30, 100)}
+    rows["whole episode"] = [float(np.median(w)) for w in wrong]
+    return {k: median_interval(np.array(v)) for k, v in rows.items() if len(v) >= 5}

@@ -49,6 +49,11 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
             report.chart(lines, x_label="step", y_label=_label(name))
         for film in sorted((out / "videos").glob(f"{kind}_*.mp4")):
             report.video(film, f"{film.stem}: each camera real, then imagined")
+        drift = study["proprio_mm"]
+        if drift:
+            report.text("Where imagined proprioception puts the gripper, error in mm (median):")
+            report.table([*drift], [[_show("_mm", v) for v in drift.values()]])
+    _outcomes(report, result["outcomes"])
     actions = result["actions"]
     report.heading("Do actions matter?").text(
         f"{actions['starts']} starts in the midst of demonstrations, {actions['branches']} random "
@@ -81,6 +86,23 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
     columns = map(_label, next(iter(probes.values())))
     report.heading("The probe's own error, on these real frames").table(["", *columns], rows)
     report.write(out / "report.html")
+
+
+def _outcomes(report: Report, outcomes: dict[str, dict[str, Any]]) -> None:
+    report.heading("Does it know when the task is done?").text(
+        "What the outcome leaf reads at every step, in real and in imagined frames: area under "
+        "the ROC curve, expected calibration error, and the verdict on whole episodes."
+    )
+    names = [n for n in outcomes["imagined"] if n != "granted"]
+    rows = [[n.replace("_", " "), *(_show(n, o.get(n)) for o in outcomes.values())] for n in names]
+    report.table(["", *outcomes], rows)
+    kinds = outcomes["imagined"]["granted"]
+    rows = [
+        [kind, counts["episodes"], *(o["granted"][kind]["granted"] for o in outcomes.values())]
+        for kind, counts in kinds.items()
+    ]
+    report.text("Episodes by how they really ended, and how many of them count as successes:")
+    report.table(["ended", "episodes", *outcomes], rows)
 
 
 def _label(name: str) -> str:

@@ -22,7 +22,7 @@ from worldmodel import checkpoint as checkpoints
 from worldmodel.device import pick_device
 from worldmodel.errors import UserError
 from worldmodel.model import WorldModel
-from worldmodel.outcomes import Outcomes
+from worldmodel.outcomes import Verdicts
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import spaces_of
@@ -40,7 +40,7 @@ class ImaginedVectorEnv(VectorEnv):
     | observation, action | the spaces of the env that the model learned, N at once |
     | reward `"sparse"` | 1 on the step that the model reads as the task's success, else 0 |
     | reward `"dense"` | the reward that the model reads |
-    | terminated | the model reads success, or the end of the episode (more likely than not) |
+    | terminated | the model reads success or another end: see :class:`outcomes.Verdicts` |
     | truncated | `max_episode_steps` steps |
 
     `info` at every step: `success` = `is_success` (bool), `success_probability`,
@@ -102,6 +102,7 @@ class ImaginedVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._world: Imagination | None = None
+        self._verdicts = Verdicts(num_envs)
         self._age = np.zeros(num_envs, np.int64)
         self._over = np.zeros(num_envs, bool)
 
@@ -127,6 +128,7 @@ class ImaginedVectorEnv(VectorEnv):
         else:
             self._world.restart(rows, images, proprio)
         self._age[rows], self._over[rows] = 0, False
+        self._verdicts.forget(rows)
         return self._observation(), {}
 
     def step(
@@ -146,7 +148,7 @@ class ImaginedVectorEnv(VectorEnv):
             actions[begin] = 0.0
         self._world.step(torch.from_numpy(actions))
         self._age += 1
-        read = Outcomes.of(self._world.outcomes())
+        read = self._verdicts.read(self._world.outcomes())
         terminated, reward = read.ended.copy(), getattr(read, f"reward_{self.reward_kind}").copy()
         truncated = ~terminated & (self._age >= self.horizon)
         info = read.info()
@@ -191,6 +193,7 @@ class ImaginedVectorEnv(VectorEnv):
         assert self._world is not None
         self._world.restart(rows, *self._chosen({}, len(rows)))
         self._age[rows] = 0
+        self._verdicts.forget(rows)
 
     def _chosen(self, options: dict[str, Any], n: int) -> tuple[Tensor, Tensor]:
         """(images, proprio) of n starts: those that ``options`` name, or drawn ones."""

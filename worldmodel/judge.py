@@ -19,7 +19,7 @@ from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
 from worldmodel.metrics import mean_maximum_rank_violation, pearson, spearman, wilson
 from worldmodel.model import WorldModel
-from worldmodel.outcomes import Outcomes
+from worldmodel.outcomes import Verdicts
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
 from worldmodel.runs import hardware
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
@@ -123,13 +123,13 @@ def imagined_episodes(
     )  # fmt: skip
     policy.reset([seed + i for i in range(len(starts))])
     success, over = np.zeros(len(starts), bool), np.zeros(len(starts), bool)
-    film = [images[0]]
+    verdicts, film = Verdicts(len(starts)), [images[0]]
     for _ in range(steps):
         obs = {name: images[:, c] for c, name in enumerate(model.spec.cameras)}
         action = np.clip(policy.act({**obs, "proprio": proprio}), -1.0, 1.0)
         shown, felt = world.step(torch.from_numpy(action))
         images, proprio = shown.cpu().numpy(), felt.float().cpu().numpy()
-        read = Outcomes.of(world.outcomes())
+        read = verdicts.read(world.outcomes())
         success |= read.success & ~over
         if not over[0]:
             film.append(images[0])

@@ -30,7 +30,7 @@ from worldmodel.tokens import (
 from worldmodel.transformer import TransformerConfig, Trunk
 
 #: what the outcome leaf reads at o_n, in this order
-OUTCOMES = ("success", "reward", "terminated", "value")
+OUTCOMES: tuple[str, ...] = ("success", "reward", "terminated", "value")
 
 
 @dataclass(frozen=True)

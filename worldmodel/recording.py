@@ -22,6 +22,10 @@ class Recording:
     action: np.ndarray  # float32 (T, A)
     truth: dict[str, np.ndarray]  # name -> positions (T+1, 3) [m] or flags (T+1,) bool
     seed: int
+    success: np.ndarray  # bool (T,) on arriving at o_{n+1}, as the next two
+    terminated: np.ndarray  # bool (T,)
+    reward: np.ndarray  # float32 (T,)
+    outcome: str  # the env's verdict on the whole
 
     def __len__(self) -> int:
         return len(self.action)
@@ -39,29 +43,57 @@ def record(
     obs, _ = env.reset(seed=seed)
     policy.reset([seed])
     execute = None if explore is None else executor(spec, seed, CollectConfig(), explore)
-    observations, truths, actions, over = [obs], [truth_of(env)], [], False
+    tape, over = _Tape(env, spec, seed, obs), False
     while not over:
         action = policy.act({key: np.asarray(value)[None] for key, value in obs.items()})[0]
         action = np.clip(action, -1.0, 1.0).astype(np.float32)
         if execute is not None:
-            action = execute(action, len(actions))
-        obs, _, terminated, truncated, _ = env.step(action)
-        observations.append(obs)
-        truths.append(truth_of(env))
-        actions.append(action)
-        over = terminated or truncated or len(actions) == steps
-    return Recording(*_stacked(spec, observations), np.stack(actions), _columns(truths), seed)
+            action = execute(action, len(tape))
+        obs, _, terminated, truncated, _ = step = env.step(action)
+        tape.add(action, step)
+        over = terminated or truncated or len(tape) == steps
+    return tape.recording()
 
 
 def replay(env: Any, spec: DataSpec, seed: int, actions: np.ndarray) -> Recording:
     """What these actions (T, A) lead to from the start with this seed; they may outlast success."""
     obs, _ = env.reset(seed=seed)
-    observations, truths = [obs], [truth_of(env)]
+    tape = _Tape(env, spec, seed, obs)
     for action in actions:
-        obs, *_ = env.unwrapped.step(action)
-        observations.append(obs)
-        truths.append(truth_of(env))
-    return Recording(*_stacked(spec, observations), np.asarray(actions), _columns(truths), seed)
+        tape.add(action, env.unwrapped.step(action))
+    return tape.recording()
+
+
+class _Tape:
+    """Takes down an episode step by step."""
+
+    def __init__(self, env: Any, spec: DataSpec, seed: int, obs: dict[str, np.ndarray]) -> None:
+        self.env, self.spec, self.seed = env, spec, seed
+        self.observations, self.truths = [obs], [truth_of(env)]
+        self.rows: list[tuple[np.ndarray, bool, bool, float]] = []
+        self.outcome = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, action: np.ndarray, step: tuple[Any, ...]) -> None:
+        """``step`` is what env.step(action) gave."""
+        obs, reward, terminated, _, info = step
+        self.observations.append(obs)
+        self.truths.append(truth_of(self.env))
+        success = bool(info.get("success", info.get("is_success", False)))
+        self.rows.append((action, success, bool(terminated), float(reward)))
+        self.outcome = str(info.get("outcome", "success" if success else "failure"))
+
+    def recording(self) -> Recording:
+        action, success, terminated, reward = zip(*self.rows, strict=True)
+        images = [np.stack([o[c] for c in self.spec.cameras]) for o in self.observations]
+        return Recording(
+            np.stack(images), np.stack([o["proprio"] for o in self.observations]).astype("f4"),
+            np.stack(action), {k: np.stack([t[k] for t in self.truths]) for k in self.truths[0]},
+            self.seed, np.array(success), np.array(terminated), np.array(reward, np.float32),
+            self.outcome,
+        )  # fmt: skip
 
 
 def truth_of(env: Any) -> dict[str, np.ndarray]:
@@ -77,12 +109,3 @@ def check_truth(recordings: list[Recording]) -> None:
             "the env has no method truth() -> {name: position (3,) in m, or flag}; without it only "
             "pictures and proprio can be compared"
         )
-
-
-def _stacked(spec: DataSpec, observations: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    images = np.stack([np.stack([o[c] for c in spec.cameras]) for o in observations])
-    return images, np.stack([o["proprio"] for o in observations]).astype(np.float32)
-
-
-def _columns(truths: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.stack([t[name] for t in truths]) for name in truths[0]}

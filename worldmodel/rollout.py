@@ -124,6 +124,15 @@ class Imagination:
         self._remember(config.context_noise)
         return self.show(), self.proprio
 
+    def observe(self, action: Tensor, images: Tensor, proprio: Tensor) -> None:
+        """Go on with what was really seen after ``action`` (B, A), instead of imagining it.
+
+        ``images`` (B, C, h, w, 3) uint8, ``proprio`` (B, P). UserError as elsewhere here.
+        """
+        images, proprio, _ = _checked_context(self.model, images[:, None], proprio[:, None], None)
+        self._act(_checked_action(action, (self.batch, self.model.spec.A)))
+        self._look(images[:, 0].to(self.device), proprio[:, 0].to(self.device))
+
     @torch.no_grad()
     def restart(self, rows: np.ndarray, images: Tensor, proprio: Tensor) -> None:
         """Begin anew in some rows (n,) from one known observation each; the others go on.

@@ -1,0 +1,162 @@
+"""Judging: outcome readings against what happened, and policies against each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ToyEnv, ToyPolicy
+from test_imagined_env import model as reading
+from test_model import SIDE, A, C, P, tiny_model
+
+from worldmodel.calibration import figures, granted
+from worldmodel.judge import JudgeConfig, imagined_episodes, summary
+from worldmodel.model import OUTCOMES
+from worldmodel.recording import Recording, record
+from worldmodel.retrace import dream, watch
+from worldmodel.rollout import RolloutConfig
+from worldmodel.spec import spec_of_env
+
+SAMPLER = RolloutConfig(flow_steps=1, precision="fp32")
+
+
+def recording(length: int, seed: int = 0) -> Recording:
+    rng = np.random.default_rng(seed)
+    T = length
+    return Recording(
+        rng.integers(0, 256, (T + 1, C, SIDE, SIDE, 3), dtype=np.uint8),
+        rng.normal(size=(T + 1, P)).astype(np.float32),
+        rng.uniform(-1, 1, (T, A)).astype(np.float32), {"hand": rng.normal(size=(T + 1, 3))}, seed,
+        np.arange(T) == T - 1, np.arange(T) == T - 1, rng.normal(size=T).astype(np.float32),
+        "success",
+    )  # fmt: skip
+
+
+class Still:
+    """Does nothing; remembers what it was shown."""
+
+    def reset(self, seeds, mask=None) -> None:
+        self.seen: list[dict[str, np.ndarray]] = []
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        self.seen.append(obs)
+        return np.zeros((len(obs["proprio"]), A), np.float32)
+
+
+def test_a_recording_says_what_the_env_said() -> None:
+    env = ToyEnv(size=(32, 32))
+    story = record(env, ToyPolicy(env), spec_of_env(env), 5)
+    assert story.success.tolist() == [False] * (len(story) - 1) + [True]
+    assert story.terminated[-1]
+    assert story.reward.sum() == 1
+    assert story.outcome == "success"
+
+
+def test_dreams_are_as_long_as_what_they_follow_whatever_stands_beside_them() -> None:
+    stories = [recording(5, 1), recording(2, 2), recording(7, 3)]
+    made = tiny_model().eval()
+    told: list[int] = []
+    together = dream(made, stories, SAMPLER, 0, told.append)
+    assert sum(told) == 3
+    for story, dreamt in zip(stories, together, strict=True):
+        assert dreamt.images.shape == (len(story), C, SIDE, SIDE, 3)
+        assert dreamt.proprio.shape == (len(story), P)
+        assert dreamt.outcomes.shape == (len(story), len(OUTCOMES))
+
+
+def test_what_is_watched_stays_as_it_was() -> None:
+    stories = [recording(5, 1), recording(3, 2)]
+    watched = watch(tiny_model().eval(), stories, lambda n: None)
+    for story, seen in zip(stories, watched, strict=True):
+        assert np.array_equal(seen.images, story.images[1:])
+        assert np.allclose(seen.proprio, story.proprio[1:])
+
+
+def test_perfect_and_blind_readings() -> None:
+    stories = [recording(6, k) for k in range(8)]
+    for story in stories[4:]:  # failures
+        story.success[:] = story.terminated[:] = False
+    perfect = [
+        np.stack([s.success, s.reward, s.terminated, s.reward], axis=1).astype(np.float32)
+        for s in stories
+    ]
+    found = figures(perfect, stories)
+    assert found["success_auc"] == 1
+    assert found["success_ece"] == 0
+    assert found["reward_mae"] == 0
+    assert found["true_positive_rate"][0] == 1
+    assert found["false_positive_rate"][0] == 0
+    assert found["granted"] == {"success": {"episodes": 8, "granted": 4}}
+    generous = [np.ones_like(p) for p in perfect]
+    found = figures(generous, stories)
+    assert found["success_auc"] == 0.5
+    assert found["success_ece"] == pytest.approx(1 - 4 / 48)
+    assert found["false_positive_rate"][0] == 1
+
+
+def test_an_episode_that_ended_otherwise_is_no_success_later() -> None:
+    rows = np.zeros((4, len(OUTCOMES)), np.float32)
+    rows[1, OUTCOMES.index("terminated")] = 0.9
+    rows[3, OUTCOMES.index("success")] = 0.9
+    assert not granted(rows)
+    assert granted(rows[2:])
+
+
+@pytest.mark.parametrize(("logit", "won"), [(5.0, True), (-5.0, False)])
+def test_inside_the_model_the_outcome_leaf_alone_decides(logit: float, won: bool) -> None:
+    story, policy = recording(3), Still()
+    starts = [
+        {"front": story.images[k, 0], "wrist": story.images[k, 1], "proprio": story.proprio[k]}
+        for k in range(3)
+    ]
+    success, film = imagined_episodes(policy, starts, reading(logit), 4, SAMPLER, 0)
+    assert success.tolist() == [won] * 3
+    assert len(policy.seen) == (1 if won else 4)
+    assert np.array_equal(policy.seen[0]["front"], story.images[:3, 0])
+    assert len(film) == len(policy.seen) + 1
+
+
+def test_summary_of_a_judge_that_agrees_and_of_one_that_turns_all_around() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for k, rate in enumerate((0.1, 0.3, 0.5, 0.7, 0.9)):
+        real = (rng.random(200) < rate).tolist()
+        rows.append({"policy": f"p{k}", "real": real, "imagined": real})
+    found = summary(rows)
+    assert found["pearson"][0] == pytest.approx(1)
+    assert found["spearman"][0] == pytest.approx(1)
+    assert found["mean_maximum_rank_violation"][0] == 0
+    assert found["mean_absolute_gap"][0] == 0
+    assert found["table"][2]["same_verdict"] == 1
+    turned = [{**r, "imagined": [not x for x in r["real"]]} for r in rows]
+    found = summary(turned)
+    assert found["pearson"][0] == pytest.approx(-1)
+    assert found["mean_maximum_rank_violation"][0] > 0.5
+    low, high = found["mean_absolute_gap"][1:]
+    assert low < found["mean_absolute_gap"][0] < high
+
+
+def test_finished_verdicts_are_kept(tmp_path: Path) -> None:
+    from worldmodel.judge import _judged_inside
+
+    story = recording(2)
+    start = {"front": story.images[0, 0], "wrist": story.images[0, 1], "proprio": story.proprio[0]}
+    config = JudgeConfig(episodes=1, max_steps=2)
+
+    def judged(logit: float) -> list[bool]:
+        made = reading(logit)
+        return _judged_inside(
+            Still(), [start], made, config, SAMPLER, tmp_path, lambda n, text: None
+        )
+
+    assert judged(5.0) == [True]
+    assert judged(-5.0) == [True]  # read from the file
+    (tmp_path / "imagined.json").write_text(json.dumps({"identity": {}, "success": [True]}))
+    assert judged(-5.0) == [False]
+
+
+def test_senseless_comparisons_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one policy"):
+        JudgeConfig(policies=())

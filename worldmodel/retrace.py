@@ -1,0 +1,81 @@
+"""Along recorded episodes inside the model: imagining them, or only watching them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.model import WorldModel
+from worldmodel.recording import Recording
+from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+
+BATCH = 32
+
+
+class Retraced(NamedTuple):
+    """One episode of T steps, at o_1 … o_T."""
+
+    images: np.ndarray  # uint8 (T, C, h, w, 3)
+    proprio: np.ndarray  # float32 (T, P)
+    outcomes: np.ndarray  # float32 (T, 4) what the outcome leaf reads: model.OUTCOMES
+
+
+def dream(
+    model: WorldModel, recordings: Sequence[Recording], sampler: RolloutConfig, seed: int,
+    on_progress: Callable[[int], None],
+) -> list[Retraced]:  # fmt: skip
+    """Each recording imagined from its o_0 and its actions."""
+
+    def advance(world: Imagination, part: list[Recording], n: int) -> None:
+        world.step(_actions(part, n))
+
+    return _retrace(model, recordings, sampler, seed, advance, on_progress)
+
+
+def watch(
+    model: WorldModel, recordings: Sequence[Recording], on_progress: Callable[[int], None]
+) -> list[Retraced]:  # fmt: skip
+    """Each recording as it was: only the outcomes are the model's."""
+
+    def advance(world: Imagination, part: list[Recording], n: int) -> None:
+        seen = [(r.images[min(n + 1, len(r))], r.proprio[min(n + 1, len(r))]) for r in part]
+        images, proprio = (torch.from_numpy(np.stack(x)) for x in zip(*seen, strict=True))
+        world.observe(_actions(part, n), images, proprio)
+
+    return _retrace(model, recordings, RolloutConfig(), 0, advance, on_progress)
+
+
+def _retrace(
+    model: WorldModel, recordings: Sequence[Recording], sampler: RolloutConfig, seed: int,
+    advance: Callable[[Imagination, list[Recording], int], None],
+    on_progress: Callable[[int], None],
+) -> list[Retraced]:  # fmt: skip
+    order = sorted(range(len(recordings)), key=lambda i: len(recordings[i]))  # alike in length
+    found: dict[int, Retraced] = {}
+    for at in range(0, len(order), BATCH):
+        rows = order[at : at + BATCH]
+        part = [recordings[i] for i in rows]
+        world = Imagination(
+            model, torch.from_numpy(np.stack([r.images[0] for r in part])),
+            torch.from_numpy(np.stack([r.proprio[0] for r in part])),
+            generators=generators_from(seed + at, len(part)), config=sampler,
+        )  # fmt: skip
+        steps: list[list[np.ndarray]] = []
+        for n in range(max(map(len, part))):
+            advance(world, part, n)
+            now = world.show(), world.proprio.float(), world.outcomes().float()
+            steps.append([x.cpu().numpy() for x in now])
+        whole = [np.stack(x, axis=1) for x in zip(*steps, strict=True)]
+        found |= {i: Retraced(*(x[k, : len(part[k])] for x in whole)) for k, i in enumerate(rows)}
+        on_progress(len(rows))
+    return [found[i] for i in range(len(recordings))]
+
+
+def _actions(part: list[Recording], n: int) -> Tensor:
+    """(B, A) the recorded actions at step n, zeros past an episode's end."""
+    still = np.zeros_like(part[0].action[0])
+    return torch.from_numpy(np.stack([r.action[n] if n < len(r) else still for r in part]))
