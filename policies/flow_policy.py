@@ -40,7 +40,7 @@ class FlowPolicy:
             raise UserError(f"replan: got {self.replan}, expected 1 to {chunk}, the plan's length")
         if self.flow_steps < 1:
             raise UserError(f"flow_steps: got {self.flow_steps}, expected at least 1")
-        self._player = ChunkPlayer(self._plan, self.replan)
+        self._player = ChunkPlayer(self.plan, self.replan)
 
     @classmethod
     def load(
@@ -68,10 +68,11 @@ class FlowPolicy:
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """Actions float32 (N, A) for observations whose values lead with N."""
-        self._check(obs)
+        self.check(obs)
         return self._player.act(obs)
 
-    def _check(self, obs: dict[str, np.ndarray]) -> None:
+    def check(self, obs: dict[str, np.ndarray]) -> None:
+        """UserError for observations that the model was not made for."""
         wanted: dict[str, tuple[int, ...]]
         wanted = {name: (*self.spec.image_size, 3) for name in self.spec.cameras}
         wanted["proprio"] = (self.spec.P,)
@@ -86,7 +87,7 @@ class FlowPolicy:
             raise UserError("observation 'proprio' has NaN or infinite entries; the env is broken")
 
     @torch.no_grad()
-    def _plan(
+    def plan(
         self, obs: dict[str, np.ndarray], rows: np.ndarray, seeds: np.ndarray, draws: np.ndarray
     ) -> np.ndarray:
         """Plans (n, H, A); (seed, draw) names a row's noise, whatever the batch around it."""

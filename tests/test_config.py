@@ -112,7 +112,8 @@ def test_every_command_has_its_yaml(name: str):
 
 def test_overrides_choose_pieces_and_values():
     values = config.compose("eval", ["policy=random", "episodes=3", "+env.pose=lying", "~env.id"])
-    assert values == {"env": {"pose": "lying"}, "policy": {"name": "random"}, "episodes": 3}
+    env = {"pose": "lying", "reward": "dense"}
+    assert values == {"env": env, "policy": {"name": "random"}, "episodes": 3}
 
 
 def test_a_policy_may_be_a_path(tmp_path: Path):

@@ -242,3 +242,34 @@ def test_bad_actions_are_refused(bad: np.ndarray, message: str) -> None:
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         worlds(**arguments)
+
+
+def test_stable_baselines_trains_in_imagined_worlds() -> None:
+    pytest.importorskip("stable_baselines3")
+    from worldmodel.sb3 import ImaginedVecEnv
+
+    one = ImaginedVecEnv(worlds(max_episode_steps=2))
+    one.seed(1)
+    first = one.reset()
+    one.seed(1)
+    assert same(first, one.reset())
+    one.step(actions())
+    _, _, done, infos = one.step(actions())
+    assert done.all()
+    assert infos[0]["TimeLimit.truncated"]
+    assert infos[0]["terminal_observation"].keys() == first.keys()
+    with pytest.raises(UserError, match="SAME_STEP"):
+        ImaginedVecEnv(worlds(autoreset_mode=AutoresetMode.DISABLED))
+
+
+def test_ppo_learns_inside_a_checkpoint() -> None:
+    """Whole updates of an ordinary algorithm: pictures, proprioception, autoreset and all."""
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3 import PPO
+
+    from worldmodel.sb3 import ImaginedVecEnv
+
+    vec = ImaginedVecEnv(ImaginedVectorEnv(2, max_episode_steps=4, flow_steps=1, device="cpu"))
+    agent = PPO("MultiInputPolicy", vec, n_steps=6, batch_size=6, n_epochs=1, seed=0)
+    agent.learn(24)
+    assert agent.num_timesteps == 24

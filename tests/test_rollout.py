@@ -7,7 +7,7 @@ import torch
 from test_model import SIDE, A, C, P, tiny_model, tiny_segment
 
 from worldmodel.errors import UserError
-from worldmodel.rollout import Imagination, RolloutConfig, generators_from, rollout, stack
+from worldmodel.rollout import Imagination, RolloutConfig, generators_from, imagine, rollout
 
 CONFIG = RolloutConfig(flow_steps=3, precision="fp32")
 
@@ -28,7 +28,7 @@ def actions(steps: int) -> torch.Tensor:
 @pytest.mark.parametrize("method", ["euler", "heun"])
 def test_shapes_and_seeds(method: str) -> None:
     config = RolloutConfig(flow_steps=3, method=method, precision="fp32")
-    first, again, other = (stack(rollout(world(seed, config), actions(5), 5)) for seed in (0, 0, 1))
+    first, again, other = (imagine(world(seed, config), actions(5), 5) for seed in (0, 0, 1))
     assert first[0].shape == (2, 5, C, SIDE, SIDE, 3)
     assert first[0].dtype == torch.uint8
     assert first[1].shape == (2, 5, P)
@@ -38,18 +38,18 @@ def test_shapes_and_seeds(method: str) -> None:
 
 
 def test_how_a_rollout_is_cut_into_calls_changes_nothing() -> None:
-    whole = stack(rollout(world(), actions(10), 10))
+    whole = imagine(world(), actions(10), 10)
     one = world()
-    parts = [stack(rollout(one, actions(10)[:, i:], n)) for i, n in ((0, 1), (1, 5), (6, 4))]
+    parts = [imagine(one, actions(10)[:, i:], n) for i, n in ((0, 1), (1, 5), (6, 4))]
     for k in (0, 1):
         assert torch.equal(whole[k], torch.cat([part[k] for part in parts], dim=1))
 
 
 def test_a_batch_equals_its_members() -> None:
-    together = stack(rollout(world(), actions(8), 8))
+    together = imagine(world(), actions(8), 8)
     for i in (0, 1):
         rows = slice(i, i + 1)
-        alone = stack(rollout(world(rows=rows), actions(8)[rows], 8))
+        alone = imagine(world(rows=rows), actions(8)[rows], 8)
         assert (alone[0].int() - together[0][rows].int()).abs().max() <= 1  # rounding to uint8
         torch.testing.assert_close(alone[1], together[1][rows], atol=1e-4, rtol=1e-3)
 
@@ -57,7 +57,7 @@ def test_a_batch_equals_its_members() -> None:
 def test_actions_matter_and_only_from_their_step_on() -> None:
     other = actions(4)
     other[:, 2:] *= -1
-    first, second = (stack(rollout(world(), a, 4))[1] for a in (actions(4), other))
+    first, second = (imagine(world(), a, 4)[1] for a in (actions(4), other))
     assert torch.equal(first[:, :2], second[:, :2])
     assert not torch.equal(first[:, 2:], second[:, 2:])
 
@@ -70,12 +70,12 @@ def test_a_policy_sees_what_was_imagined_last_and_a_recording_of_it_gives_the_sa
         played.append(proprio[:, :A].clamp(-1, 1))
         return played[-1]
 
-    images, proprio = stack(rollout(world(), act, 4))
+    images, proprio, *_ = imagine(world(), act, 4)
     assert torch.equal(seen[0][0], tiny_segment().images[:, 0])
     for n in (1, 2, 3):
         assert torch.equal(seen[n][0], images[:, n - 1])
         assert torch.equal(seen[n][1], proprio[:, n - 1])
-    again = stack(rollout(world(), torch.stack(played, dim=1), 4))
+    again = imagine(world(), torch.stack(played, dim=1), 4)
     assert torch.equal(again[0], images)
 
 

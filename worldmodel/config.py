@@ -149,6 +149,14 @@ class PolicyConfig:
     flow_steps: int | None = field(
         default=None, metadata={"help": "K, denoising steps a plan (none: as in the checkpoint)"}
     )
+    candidates: int = field(
+        default=1,
+        metadata={"help": "plans imagined each time, of which the best is played"},
+    )
+    budget_ms: float | None = field(
+        default=None,
+        metadata={"help": "time an action may take; sets how many candidates (none: any)"},
+    )
     noise: float = field(
         default=0.0, metadata={"help": "standard deviation of noise added to every action"}
     )
@@ -228,6 +236,10 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
                     flow_steps=config.flow_steps,
                     device=config.device,
                 )
+                if config.candidates > 1:
+                    from policies.planner import PlanningPolicy
+
+                    policy = PlanningPolicy(policy, config.candidates, config.budget_ms)
         return policies.NoisyPolicy(policy, config.noise) if config.noise else policy
     except ValueError as error:
         raise UserError(f"policy '{config.path or config.name}': {error}") from error
@@ -240,8 +252,9 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
         "env_options": {**env.options, "render_mode": env.render_mode},
         "policy": policy.path or policy.name,
     }
-    if policy.noise:
-        about["noise"] = policy.noise
+    for name in ("noise", "candidates", "budget_ms"):
+        if getattr(policy, name) != getattr(PolicyConfig(), name):
+            about[name] = getattr(policy, name)
     if policy.name == "checkpoint":
         about |= {"replan": policy.replan, "flow_steps": policy.flow_steps}
         digest = hashlib.sha256()

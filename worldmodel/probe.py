@@ -1,7 +1,7 @@
 """The state probe: reads positions and flags from pictures, as a judge of imagined frames.
 
-A small network of convolutions per camera, trained on simulator frames only and on nothing that a
-world model made; it sees no proprioception. Its own error on held-out real frames goes with every
+A small network of convolutions per camera, trained on simulator frames only, sharp and blurred, and
+on nothing that a world model made; it sees no proprioception. Its own error on held-out real frames goes with every
 use of it. Places are read by spatial soft-argmax [Levine et al. 2016, arXiv 1504.00702]; a flat
 read-out alone was wrong by 13 to 18 mm (docs/log.md).
 """
@@ -29,15 +29,16 @@ FORMAT = 2  # of the file
 FILE = "probe.safetensors"
 BATCH = 64
 MAPS = 64  # features whose places are read
+BLUR = 5  # passes of a small blur that it has to bear
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
     episodes: int = field(
-        default=500, metadata={"help": "episodes acted out, half of them explorations"}
+        default=800, metadata={"help": "episodes acted out, half of them explorations"}
     )
     seed: int = field(default=2_000_000, metadata={"help": "episode i runs with seed + i"})
-    updates: int = field(default=3000, metadata={"help": "updates of its training"})
+    updates: int = field(default=6000, metadata={"help": "updates of its training"})
     lr: float = field(default=2e-3, metadata={"help": "peak learning rate"})
 
 
@@ -130,8 +131,9 @@ def train_probe(
     g = torch.Generator().manual_seed(config.seed)
     for i in range(config.updates):
         pick = torch.randint(len(images), (BATCH,), generator=g)
+        pictures = blurred(torch.from_numpy(images[pick.numpy()]), g)
         with autocast(torch.device("cpu"), "auto"):
-            where, which = probe(torch.from_numpy(images[pick.numpy()]))
+            where, which = probe(pictures)
         loss = F.smooth_l1_loss(where, target[pick], beta=0.1)
         loss = loss + 0.2 * F.binary_cross_entropy_with_logits(which, flag[pick])
         optimizer.zero_grad()
@@ -142,6 +144,22 @@ def train_probe(
         on_progress(1, f"loss {loss.item():.4f}" if i % 50 == 0 else "")
     probe.eval().requires_grad_(False)
     return probe, own_error(probe, recordings[-held:])
+
+
+def blurred(images: Tensor, g: torch.Generator) -> Tensor:
+    """Half of the pictures uint8 (M, C, h, w, 3) with a blur, as imagined ones may have.
+
+    Without it a probe of sharp frames reads nonsense where they are not sharp.
+    """
+    half = len(images) // 2
+    x = images[:half].float().flatten(0, 1).permute(0, 3, 1, 2)  # (M C / 2, 3, h, w)
+    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4  # binomial: variance 1/2 pixel^2 a pass
+    for _ in range(int(torch.randint(1, BLUR + 1, (), generator=g))):
+        x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        x = F.conv2d(x, kernel.view(1, 1, 3, 1).expand(3, 1, 3, 1), groups=3)
+        x = F.conv2d(x, kernel.view(1, 1, 1, 3).expand(3, 1, 1, 3), groups=3)
+    soft = x.permute(0, 2, 3, 1).round().to(torch.uint8).unflatten(0, (half, images.shape[1]))
+    return torch.cat([soft, images[half:]])
 
 
 def own_error(probe: StateProbe, recordings: list[Recording]) -> dict[str, Any]:

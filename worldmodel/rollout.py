@@ -220,10 +220,24 @@ def rollout(world: Imagination, act: Actor | Tensor | None, steps: int) -> Itera
         yield Frame(images, proprio, action)
 
 
-def stack(frames: Iterator[Frame]) -> tuple[Tensor, Tensor]:
-    """All frames of a rollout: images (B, steps, C, h, w, 3) uint8 and proprio (B, steps, P)."""
-    images, proprio, _ = zip(*frames, strict=True)
-    return torch.stack(images, dim=1), torch.stack(proprio, dim=1)
+class Imagined(NamedTuple):
+    """A whole rollout of n steps: o_1 … o_n, what led to each, and what the model reads there."""
+
+    images: Tensor  # (B, n, C, h, w, 3) uint8
+    proprio: Tensor  # (B, n, P)
+    action: Tensor | None  # (B, n, A); None: without actions
+    outcomes: Tensor  # (B, n, 4) model.OUTCOMES
+
+
+def imagine(world: Imagination, act: Actor | Tensor | None, steps: int) -> Imagined:
+    """All of :func:`rollout` as tensors on the model's device, with the outcomes: no numpy, no
+    copies. For training on; it stays in memory."""
+    rows = [(*frame, world.outcomes()) for frame in rollout(world, act, steps)]
+    images, proprio, action, outcomes = zip(*rows, strict=True)
+    return Imagined(
+        torch.stack(images, dim=1), torch.stack(proprio, dim=1),
+        None if act is None else torch.stack(action, dim=1), torch.stack(outcomes, dim=1),
+    )  # fmt: skip
 
 
 def _checked_context(
