@@ -12,7 +12,8 @@ from test_model import SIDE, A, C, P, tiny_model
 
 from worldmodel.errors import UserError
 from worldmodel.imagined_env import ImaginedEnv, ImaginedVectorEnv
-from worldmodel.model import OUTCOMES, WorldModel
+from worldmodel.leaves import OUTCOMES
+from worldmodel.model import WorldModel
 from worldmodel.outcomes import Verdicts
 from worldmodel.starts import Starts
 

@@ -13,7 +13,7 @@ from test_model import SIDE, A, C, P, tiny_model
 
 from worldmodel.calibration import figures, granted
 from worldmodel.judge import JudgeConfig, imagined_episodes, summary
-from worldmodel.model import OUTCOMES
+from worldmodel.leaves import OUTCOMES
 from worldmodel.recording import Recording, record
 from worldmodel.retrace import dream, watch
 from worldmodel.rollout import RolloutConfig

@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_model import A, B, H, P, tiny_model
 
+from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start
-from worldmodel.model import Context, Leaves, WorldModel
+from worldmodel.model import WorldModel
 
 STEPS, AT = 9, 0.6  # 3 W steps, and the flow time at which leaves are compared
 

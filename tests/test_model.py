@@ -8,7 +8,8 @@ import dataclasses
 import pytest
 import torch
 
-from worldmodel.model import Context, Leaves, ModelConfig, WorldModel
+from worldmodel.leaves import Context, Leaves
+from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import (
     ObjectiveConfig,
     Segment,

@@ -173,7 +173,7 @@ def bench_train(
 
     from worldmodel.device import autocast, pick_device
     from worldmodel.flops import matmul_rate, segment_tokens, training_flops
-    from worldmodel.model import OUTCOMES
+    from worldmodel.leaves import OUTCOMES
     from worldmodel.objective import Segment
     from worldmodel.optim import OptimConfig
     from worldmodel.train import TrainState, train_step

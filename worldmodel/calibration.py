@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodel.leaves import OUTCOMES
 from worldmodel.metrics import calibration_error, pearson, roc_auc, wilson
-from worldmodel.model import OUTCOMES
 from worldmodel.outcomes import Verdicts
 from worldmodel.recording import Recording
 

@@ -7,7 +7,7 @@ N patches per observation (all cameras), Q numbers per patch, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from worldmodel.flow import integrate
 from worldmodel.layers import rope
+from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
 from worldmodel.masks import Group, attention_mask, layout
 from worldmodel.memory import Memory
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
@@ -29,9 +30,6 @@ from worldmodel.tokens import (
 )
 from worldmodel.transformer import TransformerConfig, Trunk
 
-#: what the outcome leaf reads at o_n, in this order
-OUTCOMES: tuple[str, ...] = ("success", "reward", "terminated", "value")
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -40,53 +38,6 @@ class ModelConfig:
     patch: int = field(default=16, metadata={"help": "side of a square patch in pixels"})
     window: int = field(default=4, metadata={"help": "W, env steps that a token can see"})
     chunk: int = field(default=8, metadata={"help": "H, actions in a plan"})
-
-
-class Context(NamedTuple):
-    """The clean (or nearly clean) past, normalised."""
-
-    patches: Tensor  # (B, T, N, Q)
-    proprio: Tensor  # (B, T, P)
-    obs_time: Tensor  # (B, T) flow time of each observation, 0 = clean
-    action: Tensor  # (B, T, A) executed actions (noise where absent)
-    act_time: Tensor  # (B, T) 0 = known, 1 = absent
-    first: Tensor  # (B, T) first step visible from each step
-
-
-class Leaves(NamedTuple):
-    """Noisy tokens to be denoised, normalised, and their flow times.
-
-    Of the next proprioception the *change* since o_n is denoised, in units of its own spread: to be
-    right within a hundredth of a step's motion is another thing than within a hundredth of the
-    workspace, and errors do not add up to a drift.
-    """
-
-    next_steps: tuple[int, ...]  # the J steps n whose o_{n+1} is denoised
-    next_patches: Tensor  # (B, J, N, Q)
-    next_change: Tensor  # (B, J, P)
-    next_time: Tensor  # (B, J, N + 1)
-    latest: Tensor  # (B, J, N, Q) o_n, clean, which the prediction may copy from
-    plan: Tensor  # (B, T, M, H, A)
-    plan_time: Tensor  # (B, T, M, H)
-    inverse: Tensor  # (B, T - 1, A)
-    inverse_time: Tensor  # (B, T - 1)
-
-
-class Prediction(NamedTuple):
-    """Clean data x_hat as predicted for every leaf, and the outcome read-out."""
-
-    next_patches: Tensor  # (B, J, N, Q)
-    next_change: Tensor  # (B, J, P)
-    plan: Tensor  # (B, T, M, H, A)
-    inverse: Tensor  # (B, T - 1, A)
-    outcome: Tensor  # (B, T, 4) logit, reward, logit, value: OUTCOMES
-
-
-class Features(NamedTuple):
-    """Hidden states of the noisy leaves, for the representation loss."""
-
-    next: Tensor  # (B, J, N + 1, D)
-    plan: Tensor  # (B, T, M H, D)
 
 
 class WorldModel(nn.Module):

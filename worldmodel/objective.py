@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.flow import DualTime, TimeDistribution, dual_time, interpolate, velocity_loss
+from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start
-from worldmodel.model import Context, Leaves, WorldModel
+from worldmodel.model import WorldModel
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Segment(NamedTuple):
     action: Tensor  # (B, T, A) executed
     plan: Tensor  # (B, T, H, A) labels
     plan_mask: Tensor  # (B, T, H) bool
-    outcome: Tensor  # (B, T, 4) success, reward, terminated, value at o_n: model.OUTCOMES
+    outcome: Tensor  # (B, T, 4) success, reward, terminated, value at o_n: leaves.OUTCOMES
 
 
 def representation_head(width: int) -> nn.Sequential:

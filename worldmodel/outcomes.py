@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from worldmodel.model import OUTCOMES
+from worldmodel.leaves import OUTCOMES
 
 SMALL = 0.1  # chances below this don't add up over an episode
 

@@ -1,9 +1,9 @@
 """The state probe: reads positions and flags from pictures, as a judge of imagined frames.
 
 A small network of convolutions per camera, trained on simulator frames only, sharp and blurred, and
-on nothing that a world model made; it sees no proprioception. Its own error on held-out real frames goes with every
-use of it. Places are read by spatial soft-argmax [Levine et al. 2016, arXiv 1504.00702]; a flat
-read-out alone was wrong by 13 to 18 mm (docs/log.md).
+on nothing that a world model made; it sees no proprioception. Its own error on held-out real frames
+goes with every use of it. Places are read by spatial soft-argmax [Levine et al. 2016, arXiv
+1504.00702]; a flat read-out alone was wrong by 13 to 18 mm (docs/log.md).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Retraced(NamedTuple):
 
     images: np.ndarray  # uint8 (T, C, h, w, 3)
     proprio: np.ndarray  # float32 (T, P)
-    outcomes: np.ndarray  # float32 (T, 4) what the outcome leaf reads: model.OUTCOMES
+    outcomes: np.ndarray  # float32 (T, 4) what the outcome leaf reads: leaves.OUTCOMES
 
 
 def dream(

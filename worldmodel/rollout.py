@@ -156,7 +156,7 @@ class Imagination:
     # ------------------------------------------------------------------------------------------
 
     def outcomes(self) -> Tensor:
-        """(B, 4) what the model reads at the latest observation: model.OUTCOMES."""
+        """(B, 4) what the model reads at the latest observation: leaves.OUTCOMES."""
         with self._context():
             return self.model.read_outcomes(self.memory)
 
@@ -226,7 +226,7 @@ class Imagined(NamedTuple):
     images: Tensor  # (B, n, C, h, w, 3) uint8
     proprio: Tensor  # (B, n, P)
     action: Tensor | None  # (B, n, A); None: without actions
-    outcomes: Tensor  # (B, n, 4) model.OUTCOMES
+    outcomes: Tensor  # (B, n, 4) leaves.OUTCOMES
 
 
 def imagine(world: Imagination, act: Actor | Tensor | None, steps: int) -> Imagined:

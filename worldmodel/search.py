@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.dataset import DISCOUNT
-from worldmodel.model import OUTCOMES, WorldModel
+from worldmodel.leaves import OUTCOMES
+from worldmodel.model import WorldModel
 from worldmodel.rollout import Imagination, RolloutConfig
 
 
