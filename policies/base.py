@@ -36,3 +36,17 @@ def reset_rows(seeds: Sequence[int], mask: np.ndarray | None, rows: int | None) 
             "a reset that changes the number of rows must start all of them"
         )
     return np.flatnonzero(chosen)
+
+
+def row_generators(
+    old: list[np.random.Generator], seeds: Sequence[int], mask: np.ndarray | None, stream: int
+) -> list[np.random.Generator]:
+    """One generator per row: new ones in the rows that start, ``old`` ones in the others.
+
+    An env draws from default_rng(seed); ``stream`` >= 1 keeps actions from mirroring the scene.
+    """
+    rows = reset_rows(seeds, mask, len(old) or None)
+    found = list(old) if len(old) == len(seeds) else [np.random.default_rng()] * len(seeds)
+    for row in rows:
+        found[row] = np.random.default_rng([int(seeds[row]), stream])
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.base import Policy, reset_rows
+from policies.base import Policy, row_generators
 
 
 class NoisyPolicy:
@@ -23,11 +23,7 @@ class NoisyPolicy:
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None:
         """Start new episodes in the rows that ``mask`` (N,) names (None: all), a seed per row."""
-        rows = reset_rows(seeds, mask, len(self._generators) or None)
-        if len(seeds) != len(self._generators):
-            self._generators = [np.random.default_rng()] * len(seeds)
-        for row in rows:
-            self._generators[row] = np.random.default_rng([int(seeds[row]), 2])
+        self._generators = row_generators(self._generators, seeds, mask, stream=2)
         self.policy.reset(seeds, mask)
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import gymnasium
 import numpy as np
 
-from policies.base import reset_rows
+from policies.base import row_generators
 
 
 class RandomPolicy:
@@ -22,12 +22,7 @@ class RandomPolicy:
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None:
         """Seed the rows named by ``mask``."""
-        rows = reset_rows(seeds, mask, len(self._generators) or None)
-        if len(seeds) != len(self._generators):
-            self._generators = [np.random.default_rng()] * len(seeds)
-        for row in rows:
-            # The env draws from default_rng(seed): another stream, lest actions mirror the scene.
-            self._generators[row] = np.random.default_rng([int(seeds[row]), 1])
+        self._generators = row_generators(self._generators, seeds, mask, stream=1)
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """(N, A) float32."""
