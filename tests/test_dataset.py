@@ -15,7 +15,7 @@ from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from worldmodel.collect import CollectConfig, executor, run_episode
 from worldmodel.datacheck import check
-from worldmodel.dataset import Dataset
+from worldmodel.dataset import STREAMS, Dataset, Windows
 from worldmodel.episode import Episode
 from worldmodel.errors import UserError
 
@@ -52,6 +52,7 @@ def test_every_window_is_a_piece_of_one_episode(toys: Path) -> None:
     for i, (e, n) in enumerate(places):
         steps = np.minimum(np.arange(n, n + T + 1), len(e))  # after o_T it stands again
         assert np.array_equal(batch.proprio[i], e.proprio[steps])
+        assert np.array_equal(batch.first[i], windows.get(np.array([i - n])).images[0, 0])
         exists = steps[:-1] < len(e)
         assert np.array_equal(batch.exists[i], exists)
         assert np.array_equal(batch.action[i][exists], e.action[steps[:-1][exists]])
@@ -201,6 +202,39 @@ def test_the_share_of_demonstrations_is_kept_and_every_window_can_come(tmp_path:
     everything = np.unique(windows.get(np.arange(len(windows))).proprio.reshape(len(windows), -1),
                            axis=0)  # fmt: skip
     assert len(seen) == len(everything)
+
+
+def test_the_first_picture_of_a_sample_is_of_its_episode_and_not_later(toys: Path) -> None:
+    dataset = Dataset(toys)
+    arrays = {name: dataset.stream(name) for name in STREAMS}
+    arrays["images"] = np.arange(len(arrays["images"]))  # a picture is its own number
+    windows = Windows(arrays, [dataset.episodes[2]], 3, 4)
+    batch = windows.sample(400, np.random.default_rng(0), 0.5)
+    start, latest = dataset.episodes[2].start, batch.images[:, 0]
+    assert (start <= batch.first).all()
+    assert (batch.first <= latest).all()
+    assert (batch.first == latest).any()
+    whole = batch.first[latest == latest.max()]
+    assert set(whole) == set(range(start, latest.max() + 1))
+
+
+def test_stretches_are_as_long_as_asked_or_whole_episodes(tmp_path: Path) -> None:
+    collect_toys(tmp_path, config=CollectConfig(episodes=8, seed=100, workers=1, explore=0.25))
+    dataset, T = Dataset(tmp_path), 3
+    windows, rng = dataset.windows(T, 4, range(8)), np.random.default_rng(0)
+    longest = max(e.length for e in dataset.episodes)
+    for steps in (5, longest + 4):
+        number, count = windows.stretches(200, steps, rng, demonstrations=0.7)
+        batch = windows.get(number, length=steps)
+        assert batch.images.shape[:2] == (200, steps + 1)
+        # as many windows as fit in the steps that exist, o_T counted
+        assert np.array_equal(count, batch.exists.sum(1) - T + 2)
+        assert batch.plan_mask[:, 0, 0].mean() == pytest.approx(0.7, abs=0.1)
+        last = windows.get(number + count - 1)  # still in the same episode, and in the stretch
+        row = np.arange(200)
+        for t in range(T):
+            there = np.minimum(count - 1 + t, steps)
+            assert np.array_equal(last.proprio[:, t], batch.proprio[row, there])
 
 
 def test_the_end_of_an_episode_and_its_success_are_seen(toys: Path) -> None:

@@ -29,7 +29,7 @@ def story(model: WorldModel) -> tuple[Context, Leaves]:
     )  # fmt: skip
     return context, Leaves(
         tuple(range(STEPS)), r(B, STEPS, N, Q), r(B, STEPS, P),
-        torch.full((B, STEPS, N + 1), AT), context.patches,
+        torch.full((B, STEPS, N + 1), AT), context.patches, context.patches[:, 0],
         r(B, STEPS, 1, H, A), torch.full((B, STEPS, 1, H), AT),
         r(B, STEPS - 1, A), torch.full((B, STEPS - 1), AT),
     )  # fmt: skip

@@ -61,7 +61,8 @@ def tiny_segment(seed: int = 0, batch: int = B) -> Segment:
     plan_mask = torch.ones(batch, T, H, dtype=torch.bool)
     plan_mask[:, -1, 2:] = False
     return Segment(
-        images, torch.randn(batch, T + 1, P, generator=g), torch.ones(batch, T, dtype=torch.bool),
+        images, images[:, 0], torch.randn(batch, T + 1, P, generator=g),
+        torch.ones(batch, T, dtype=torch.bool),
         torch.randn(batch, T, A, generator=g),
         torch.randn(batch, T, H, A, generator=g), plan_mask,
         torch.rand(batch, T, 4, generator=g).round(),
@@ -81,7 +82,7 @@ def inputs(model: WorldModel) -> tuple[Context, Leaves]:
     )  # fmt: skip
     leaves = Leaves(
         (0, 2), r(B, 2, N, Q), r(B, 2, P), torch.rand(B, 2, N + 1, generator=g),
-        r(B, 2, N, Q),
+        r(B, 2, N, Q), r(B, N, Q),
         r(B, T, M, H, A), torch.rand(B, T, M, H, generator=g),
         r(B, T - 1, A), torch.rand(B, T - 1, generator=g),
     )  # fmt: skip
@@ -105,12 +106,13 @@ def test_observe_and_show_are_an_inverse_pair() -> None:
 
 
 def test_an_untrained_model_imagines_mostly_what_it_saw() -> None:
-    """The read-out starts from a mixture of copy and grey, the change from none."""
+    """The read-out starts from a mixture of copies and grey, the change from none."""
     model = tiny_model(random_gates=False)
     context, leaves = inputs(model)
     prediction, _ = model(context, leaves)
-    keep = torch.sigmoid(torch.tensor(1.0))
-    torch.testing.assert_close(prediction.next_patches, keep * leaves.latest)
+    latest, first, _ = torch.tensor([2.0, 0.0, 0.0]).softmax(0)
+    mixture = latest * leaves.latest + first * leaves.first[:, None]
+    torch.testing.assert_close(prediction.next_patches, mixture)
     assert not prediction.next_change[..., 0].isnan().any()
 
 

@@ -35,6 +35,7 @@ class Batch(NamedTuple):
     """B windows of T steps; o_n and a_n stand at the same n."""
 
     images: np.ndarray  # uint8 (B, T+1, C, h, w, 3), cameras in the spec's order
+    first: np.ndarray  # uint8 (B, C, h, w, 3) an observation of the episode at or before o_n
     proprio: np.ndarray  # float32 (B, T+1, P)
     exists: np.ndarray  # bool (B, T) False at an episode's o_T: no action, and nothing follows
     action: np.ndarray  # float32 (B, T, A) executed
@@ -225,19 +226,43 @@ class Windows:
         """
         shown = int(self._lengths[self._shown].sum())
         if shown in (0, len(self)):
-            return self.get(rng.integers(0, len(self), batch))
+            return self.get(rng.integers(0, len(self), batch), rng)
         shows = rng.random(batch) < demonstrations
         place = np.where(
             shows, rng.integers(0, shown, batch), rng.integers(shown, len(self), batch)
         )
-        return self.get(self._order[place])
+        return self.get(self._order[place], rng)
 
-    def get(self, indices: np.ndarray) -> Batch:
-        """The windows of these numbers (0 to len - 1)."""
-        T, H, arrays = self.length, self.chunk, self._arrays
+    def stretches(
+        self, count: int, steps: int, rng: np.random.Generator, demonstrations: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Random stretches of ``steps`` steps, or of a whole episode where that is shorter.
+
+        Returns the number (count,) of the window that each begins with, and how many windows
+        (count,) it has.
+        """
+        kinds = [k for k in (self._shown.nonzero()[0], (~self._shown).nonzero()[0]) if len(k)]
+        second = (rng.random(count) >= demonstrations) & (len(kinds) == 2)
+        episode = np.array([rng.choice(kinds[k]) for k in second.astype(int)])
+        spare = np.maximum(self._steps[episode] - steps, 0)
+        offset = rng.integers(0, spare + 1)
+        first = self._ends[episode] - self._lengths[episode] + offset
+        return first, np.minimum(self._steps[episode], steps) - self.length + 2
+
+    def get(
+        self, indices: np.ndarray, rng: np.random.Generator | None = None,
+        length: int | None = None,
+    ) -> Batch:  # fmt: skip
+        """The windows of these numbers (0 to len - 1), or ``length`` steps from where they begin.
+
+        ``first`` is the episode's first observation, or with ``rng`` any at or before o_n. Past an
+        episode's end its last observation stands.
+        """
+        T, H, arrays = length or self.length, self.chunk, self._arrays
         episode = np.searchsorted(self._ends, indices, side="right")
         offset = indices - np.where(episode > 0, self._ends[episode - 1], 0)
         start = self._first[episode] + offset
+        first = self._first[episode] + (rng.integers(0, offset + 1) if rng else 0)
         frames = start[:, None] + np.arange(T + 1)  # (B, T+1)
         last = (self._first + self._steps)[episode] - 1  # the frame of the last action
         exists = frames[:, :-1] <= last[:, None]
@@ -246,7 +271,7 @@ class Windows:
         plan_mask = (ahead <= last[:, None, None]) & self._shown[episode, None, None]
         ahead = np.minimum(ahead, last[:, None, None])
         return Batch(
-            arrays["images"][frames], arrays["proprio"][frames], exists,
+            arrays["images"][frames], arrays["images"][first], arrays["proprio"][frames], exists,
             arrays["action"][frames[:, :-1]], arrays["label"][ahead], plan_mask,
             arrays["outcome"][frames[:, :-1]],
         )  # fmt: skip

@@ -53,7 +53,7 @@ def training_flops(model: WorldModel, steps: int, objective: ObjectiveConfig) ->
     depth = model.config.trunk.depth
     J = max(1, round(objective.next_ratio * steps))
     S = segment_tokens(model, steps, objective)
-    outside = (steps + J) * stem_flops(model) + J * painter_flops(model)
+    outside = (steps + 1 + J) * stem_flops(model) + J * painter_flops(model)
     flops = 3 * (trunk_flops(model, S, depth) + outside)
     if objective.name == "self_flow":
         flops += trunk_flops(model, S, feature_layers(depth)[1]) + (steps + J) * stem_flops(model)

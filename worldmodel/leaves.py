@@ -38,6 +38,7 @@ class Leaves(NamedTuple):
     next_change: Tensor  # (B, J, P)
     next_time: Tensor  # (B, J, N + 1)
     latest: Tensor  # (B, J, N, Q) o_n, clean, which the prediction may copy from
+    first: Tensor  # (B, N, Q) an earlier observation, clean, likewise
     plan: Tensor  # (B, T, M, H, A)
     plan_time: Tensor  # (B, T, M, H)
     inverse: Tensor  # (B, T - 1, A)
@@ -49,6 +50,7 @@ class Prediction(NamedTuple):
 
     next_patches: Tensor  # (B, J, N, Q)
     next_change: Tensor  # (B, J, P)
+    motion: Tensor  # (B, J, P) the same change, from proprioception and action alone
     plan: Tensor  # (B, T, M, H, A)
     inverse: Tensor  # (B, T - 1, A)
     outcome: Tensor  # (B, T, 4) logit, reward, logit, value: OUTCOMES

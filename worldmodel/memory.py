@@ -27,6 +27,8 @@ class Memory:
     visible: Tensor  # (B, W G) bool
     obs: Tensor  # (B, G - 1, D) embedded tokens of the latest observation
     maps: list[Tensor]  # the stem's maps of the latest observation, (B, 1, C, c, h', w') each
+    first: Tensor  # (B, N, Q) the first observation, however long ago
+    first_maps: list[Tensor]  # the stem's maps of it
     act: Tensor  # (B, D) embedded token of the latest action
     proprio: Tensor  # (B, P) the latest, normalised
     state: Tensor  # (B, P + A) the same and the latest action, 0 where absent
@@ -47,12 +49,13 @@ class Memory:
         visible = torch.zeros(batch, window * group, dtype=torch.bool, device=device)
         nothing = torch.zeros(batch, 0, device=device)
         caches = [Cache(zeros(), zeros()) for _ in range(blocks)]
-        return cls(caches, visible, nothing, [], nothing, nothing, nothing, group)
+        return cls(caches, visible, nothing, [], nothing, [], nothing, nothing, nothing, group)
 
     def forgetful(self, rows: Tensor) -> Memory:
         """A copy of these rows (n,) that remembers nothing and takes the latest step once more."""
         caches = [Cache(*(part[rows] for part in cache)) for cache in self.caches]
-        part = replace(self, caches=caches, visible=torch.zeros_like(self.visible[rows]))
+        nothing = torch.zeros_like(self.visible[rows])
+        part = replace(self, caches=caches, visible=nothing, first_maps=[])
         part.step -= 1
         return part
 
@@ -64,8 +67,12 @@ class Memory:
         self.visible[rows], self.obs[rows], self.proprio[rows] = (
             part.visible, part.obs, part.proprio,
         )  # fmt: skip
-        for mine, theirs in zip(self.maps, part.maps, strict=True):
-            mine[rows] = theirs
+        # the first observation's may be the latest's: replace, don't write into them
+        self.first = self.first.index_copy(0, rows, part.first)
+        pairs = zip(self.maps, part.maps, strict=True)
+        self.maps = [mine.index_copy(0, rows, theirs) for mine, theirs in pairs]
+        pairs = zip(self.first_maps, part.first_maps, strict=True)
+        self.first_maps = [mine.index_copy(0, rows, theirs) for mine, theirs in pairs]
 
     @property
     def window(self) -> int:

@@ -19,14 +19,16 @@ from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
 from worldmodel.masks import Group, attention_mask, layout
 from worldmodel.memory import Memory
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
-from worldmodel.painter import Painter
+from worldmodel.painter import Painter, View
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import (
+    WAVES,
     ObservationEmbedding,
     embed_vector,
     grid_positions,
     patchify,
     unpatchify,
+    waves,
 )
 from worldmodel.transformer import TransformerConfig, Trunk
 
@@ -78,7 +80,7 @@ class WorldModel(nn.Module):
             nn.Linear(P + A, D), nn.GELU(approximate="tanh"), nn.Linear(D, D),
             nn.GELU(approximate="tanh"), nn.Linear(D, P),
         )  # fmt: skip
-        self.embed_motion = embed_vector(2 * P + A, D)
+        self.embed_motion = embed_vector(2 * P + A + 2 * WAVES * P, D)
         self.read_change = nn.Linear(D, P)
         self.read_action = nn.Linear(D, A)
         self.read_outcome = nn.Linear(D, len(OUTCOMES))
@@ -138,21 +140,29 @@ class WorldModel(nn.Module):
         x, _ = self.embed_obs(patches.flatten(0, 1), self.embed_change(change).flatten(0, 1))
         x = x.unflatten(0, patches.shape[:2]) + self.kind["next"] + obs + act[..., None, :]
         motion = self.motion(state).float()
-        return x + self.embed_motion(torch.cat([state, motion], dim=-1))[..., None, :], motion
+        proprio = self.proprio_scale.inverse(state[..., : self.spec.P])
+        expected = self.proprio_scale(proprio + self.change_scale.inverse(motion))
+        pose = torch.cat([state, motion, waves(expected)], dim=-1)
+        return x + self.embed_motion(pose)[..., None, :], motion
+
+    def _view(self, patches: Tensor, maps: list[Tensor]) -> View:
+        """(B, J, N, Q) and the stem's maps (B, J, C, c, h', w') of it, camera by camera."""
+        C, size = len(self.spec.cameras), self.spec.image_size
+        pictures = unpatchify(patches, C, size, self.config.patch)
+        pictures = rearrange(pictures, "b j k h w c -> (b j k) c h w")
+        return View(pictures, [m.flatten(0, 2) for m in maps])
 
     def _read_next(
-        self, x: Tensor, maps: list[Tensor], latest: Tensor, motion: Tensor
+        self, x: Tensor, latest: View, first: View, motion: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Trunk output (B, J, N + 1, D) -> patches (B, J, N, Q) and change (B, J, P).
 
-        ``latest`` (B, J, N, Q) and its ``maps`` (B, J, C, c, h', w') are the observation before,
-        ``motion`` (B, J, P) the change expected from proprioception and action alone.
+        ``latest`` and ``first`` are what may be copied from, ``motion`` (B, J, P) the change
+        expected from proprioception and action alone.
         """
         B, J, C = len(x), x.shape[1], len(self.spec.cameras)
         tokens = rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=C)
-        pictures = unpatchify(latest, C, self.spec.image_size, self.config.patch)
-        pictures = rearrange(pictures, "b j k h w c -> (b j k) c h w")
-        painted = self.paint(tokens, [m.flatten(0, 2) for m in maps], pictures)
+        painted = self.paint(tokens, latest, first)
         painted = rearrange(painted, "(b j k) c h w -> b j k h w c", b=B, j=J)
         change = motion + self.read_change(x[..., -1, :]).float()
         return patchify(painted, self.config.patch), change
@@ -213,13 +223,12 @@ class WorldModel(nn.Module):
         if stop:
             return None, features
         _, nxt, plan, outcome, inverse = x.split(sizes, dim=1)
+        latest = self._view(leaves.latest, [m[:, leaves.next_steps] for m in maps])
+        old = leaves.first[:, None].expand(-1, J, -1, -1)
+        old_maps = [m[:, None].expand(-1, J, *[-1] * 4) for m in self.embed_obs.maps(leaves.first)]
         prediction = Prediction(
-            *self._read_next(
-                nxt.unflatten(1, (J, N1)),
-                [m[:, leaves.next_steps] for m in maps],
-                leaves.latest,
-                motion,
-            ),
+            *self._read_next(nxt.unflatten(1, (J, N1)), latest, self._view(old, old_maps), motion),
+            motion,
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
             self.read_outcome(outcome).float(),
@@ -260,6 +269,8 @@ class WorldModel(nn.Module):
         x, maps = self._embed_obs(patches[:, None], proprio[:, None])
         x = memory.obs = x[:, 0]
         memory.maps = maps
+        if not memory.first_maps:
+            memory.first, memory.first_maps = patches, maps
         memory.proprio = proprio  # normalised
         self._remember("obs", x, time, memory, memory.open_step())
 
@@ -295,7 +306,12 @@ class WorldModel(nn.Module):
             memory.state[:, None],
         )  # fmt: skip
         out = self._read_leaf("next", tokens[:, 0], t, memory)
-        patches, change = self._read_next(out[:, None], memory.maps, latest[:, None], motion)
+        patches, change = self._read_next(
+            out[:, None],
+            self._view(latest[:, None], memory.maps),
+            self._view(memory.first[:, None], memory.first_maps),
+            motion,
+        )
         return patches[:, 0], change[:, 0]
 
     @torch.no_grad()

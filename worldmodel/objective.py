@@ -11,7 +11,7 @@ tokens, from the same noise, at the cleaner of the two, against a clean context.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from worldmodel.flow import DualTime, TimeDistribution, dual_time, interpolate, 
 from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start
 from worldmodel.model import WorldModel
+
+if TYPE_CHECKING:
+    from worldmodel.dataset import Batch
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,19 @@ class Segment(NamedTuple):
     """A batch of segments as tensors, in env units; see dataset.Batch."""
 
     images: Tensor  # (B, T + 1, C, h, w, 3) uint8
+    first: Tensor  # (B, C, h, w, 3) uint8, an observation at or before the segment's first
     proprio: Tensor  # (B, T + 1, P)
     exists: Tensor  # (B, T) bool, False at an episode's last observation: nothing follows
     action: Tensor  # (B, T, A) executed
     plan: Tensor  # (B, T, H, A) labels
     plan_mask: Tensor  # (B, T, H) bool
     outcome: Tensor  # (B, T, 4) success, reward, terminated, value at o_n: leaves.OUTCOMES
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> Segment:
+        """A batch of the dataset as tensors."""
+        arrays = (torch.from_numpy(getattr(batch, name)) for name in cls._fields)
+        return cls(*(array.to(device, non_blocking=True) for array in arrays))
 
 
 def representation_head(width: int) -> nn.Sequential:
@@ -108,8 +118,8 @@ def self_flow_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The loss (scalar) of one batch and what to log of it. ``g`` is a CPU generator.
 
-    ``dreamt`` (R, T, N, Q) takes the place of the pictures in the context of the first R segments,
-    for the student; what follows is still real. So a model learns to go on from its own mistakes.
+    ``dreamt`` uint8 (R, T, C, h, w, 3) takes the place of the pictures in the context of the first
+    R segments, for the student; what follows is still real (worldmodel.rehearsal).
     """
     device = batch.proprio.device
     B, T, A = batch.action.shape
@@ -123,9 +133,11 @@ def self_flow_loss(
         return times.to(device)
 
     patches, proprio = model.observe(batch.images, batch.proprio)  # (B, T+1, N, Q), (B, T+1, P)
+    first_seen, _ = model.observe(batch.first, batch.proprio[:, 0])  # (B, N, Q)
     seen = patches[:, :-1]  # (B, T, N, Q) the pictures in the student's context
     if dreamt is not None:
-        seen = torch.cat([dreamt, seen[len(dreamt) :]])
+        imagined, _ = model.observe(dreamt, batch.proprio[: len(dreamt), :-1])
+        seen = torch.cat([imagined, seen[len(dreamt) :]])
     action = model.action_scale(batch.action)
     x_plan = model.action_scale(batch.plan)[:, :, None].expand(B, T, M, H, A)
 
@@ -164,6 +176,7 @@ def self_flow_loss(
             interpolate(x_next[1], eps_next[1], next_time[..., -1:]),
             next_time,
             seen[:, steps],
+            first_seen,
             interpolate(x_plan, eps_plan, plan_time[..., None]),
             plan_time,
             interpolate(x_inverse, eps_inverse, inverse_time),
@@ -177,12 +190,14 @@ def self_flow_loss(
 
     next_error = velocity_loss(prediction.next_patches, x_next[0], t_next.tau[..., :-1, None])
     change_error = velocity_loss(prediction.next_change, x_next[1], t_next.tau[..., -1:])
+    motion_error = (prediction.motion - x_next[1]).square()
     follows = batch.exists[:, steps]  # (B, J)
     plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
     plan_mask = batch.plan_mask[:, :, None].expand(B, T, M, H)
     terms = {
         "next": (config.weight_next, masked_mean(next_error.mean((-2, -1)), follows)),
         "change": (config.weight_change, masked_mean(change_error.mean(-1), follows)),
+        "motion": (config.weight_change, masked_mean(motion_error.mean(-1), follows)),
         "plan": (config.weight_plan, masked_mean(plan_error, plan_mask)),
         "outcome": (config.weight_outcome, outcome_loss(prediction.outcome, batch.outcome)),
     }

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+WAVES = 5  # octaves
+
 
 def patchify(images: Tensor, patch: int) -> Tensor:
     """(..., C, h, w, 3) -> (..., C (h/p)(w/p), p p 3)."""
@@ -72,6 +74,16 @@ def embed_vector(size: int, width: int) -> nn.Sequential:
     )
 
 
+def waves(x: Tensor) -> Tensor:
+    """(…, n) -> (…, 2 WAVES n): sines and cosines of octaves, from a period of 6.3 down to 0.4.
+
+    Pictures change fast with the robot's pose, and a network learns that slowly from the plain
+    numbers [Tancik et al. 2020, arXiv 2006.10739].
+    """
+    octaves = torch.cat([x * 2**k for k in range(WAVES)], dim=-1)
+    return torch.cat([octaves.sin(), octaves.cos()], dim=-1)
+
+
 class ObservationEmbedding(nn.Module):
     """An observation's tokens: pixels, clean or noisy, through the stem, and one vector."""
 
@@ -85,8 +97,15 @@ class ObservationEmbedding(nn.Module):
 
     def forward(self, patches: Tensor, vector: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(M, N, p p 3) and an embedded vector (M, D) -> (M, N + 1, D), and the stem's maps."""
+        pixels, maps = self._stem(patches)
+        pixels = rearrange(pixels, "(m k) n d -> m (k n) d", k=self.cameras)
+        return torch.cat([pixels, vector[:, None]], dim=1) + self.place, maps
+
+    def maps(self, patches: Tensor) -> list[Tensor]:
+        """(M, N, p p 3) -> the stem's maps alone, (M, C, c, h', w') each."""
+        return self._stem(patches)[1]
+
+    def _stem(self, patches: Tensor) -> tuple[Tensor, list[Tensor]]:
         images = unpatchify(patches, self.cameras, self.size, self.patch)
         pixels, maps = self.stem(rearrange(images, "m k h w c -> (m k) c h w"))
-        pixels = rearrange(pixels, "(m k) n d -> m (k n) d", k=self.cameras)
-        tokens = torch.cat([pixels, vector[:, None]], dim=1) + self.place
-        return tokens, [m.unflatten(0, (-1, self.cameras)) for m in maps]
+        return pixels, [m.unflatten(0, (-1, self.cameras)) for m in maps]

@@ -23,10 +23,11 @@ from worldmodel.log import MetricLog, Progress
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import ObjectiveConfig, Segment, representation_head, self_flow_loss
 from worldmodel.optim import OptimConfig, adamw, ema_decay, ema_update, learning_rate
+from worldmodel.rehearsal import REFRESH, Dreams, dream_along, rehearse
 from worldmodel.spec import DataSpec
 
 if TYPE_CHECKING:
-    from worldmodel.dataset import Batch, Windows
+    from worldmodel.dataset import Windows
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ class TrainConfig:
     rehearse: float = field(
         default=0.5,
         metadata={
-            "help": "share of the segments whose pictures, after the first, are imagined, so that "
-            "long rollouts stay true"
+            "help": "share of the segments whose pictures are imagined, so that long rollouts "
+            "stay true"
         },
     )
     rehearse_after: float = field(
-        default=0.45, metadata={"help": "share of the updates before that: first learn to imagine"}
+        default=0.35, metadata={"help": "share of the updates before that: first learn to imagine"}
+    )
+    rehearse_steps: int = field(
+        default=32, metadata={"help": "env steps imagined on end for that, at most"}
     )
     seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
@@ -74,15 +78,6 @@ class TrainResult:
     metrics: dict[str, float]
 
 
-def to_segment(batch: Batch, device: torch.device) -> Segment:
-    """A batch of the dataset as tensors."""
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
-
-    return Segment(*(tensor(getattr(batch, name)) for name in Segment._fields))
-
-
 class TrainState:
     """All that an update changes; saved and restored as one file."""
 
@@ -95,6 +90,7 @@ class TrainState:
         self.optim_config = optim
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
+        self.dreams: Dreams | None = None
         self.step = 0
         self.seconds = 0.0
 
@@ -117,6 +113,7 @@ class TrainState:
             | checkpoint.pack("teacher", self.teacher.state_dict())
             | checkpoint.pack("optimizer", checkpoint.optimizer_tensors(self.optimizer))
             | {"generator": self.generator.get_state()}
+            | (checkpoint.pack("dreams", self.dreams._asdict()) if self.dreams else {})
         )
         header = {
             "format": checkpoint.FORMAT, "step": self.step, "seconds": self.seconds,
@@ -138,43 +135,24 @@ class TrainState:
         for name in ("model", "head", "teacher"):
             getattr(self, name).load_state_dict(checkpoint.unpack(name, tensors))
         checkpoint.restore_optimizer(self.optimizer, checkpoint.unpack("optimizer", tensors))
+        dreams = checkpoint.unpack("dreams", tensors)
+        self.dreams = Dreams(**dreams) if dreams else None
         self.generator.set_state(tensors["generator"])
         self.rng.bit_generator.state = header["rng"]
         self.step, self.seconds = header["step"], header["seconds"]
 
 
-@torch.no_grad()
-def dream(model: WorldModel, batch: Segment, rows: int, generator: torch.Generator) -> Tensor:
-    """Pictures (rows, T, N, Q) that follow the first one, imagined in one flow step each.
-
-    Actions and proprioception are the real ones.
-    """
-    patches, proprio = model.observe(batch.images[:rows, :-1], batch.proprio[:rows, :-1])
-    action, known = model.action_scale(batch.action[:rows]), proprio.new_zeros(rows)
-    memory, latest = model.memory(rows), patches[:, 0]
-    found = [latest]
-    for n in range(patches.shape[1] - 1):
-        model.remember_obs(memory, latest, proprio[:, n], known)
-        model.remember_act(memory, action[:, n], known)
-        noise = (
-            torch.randn(latest.shape, generator=generator).to(latest.device),
-            torch.randn(proprio[:, 0].shape, generator=generator).to(latest.device),
-        )
-        latest = model.sample_next(memory, latest, noise, steps=1)[0].clamp(-1.0, 1.0)
-        found.append(latest)
-    return torch.stack(found, dim=1)
-
-
 def train_step(
     state: TrainState, batch: Segment, objective: ObjectiveConfig, steps: int,
-    context: AbstractContextManager, rehearse: float = 0.0,
+    context: AbstractContextManager, dreamt: Tensor | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """One update. A loss or gradient that is not finite stops it before anything changes."""
+    """One update. A loss or gradient that is not finite stops it before anything changes.
+
+    ``dreamt`` uint8 (R, T, C, h, w, 3) are the imagined pictures of the first R segments.
+    """
     config = state.optim_config
     lr = learning_rate(state.step, steps, config)
-    rows = round(rehearse * len(batch.proprio))
     with context:
-        dreamt = dream(state.teacher, batch, rows, state.generator) if rows else None
         loss, metrics = self_flow_loss(
             state.model, state.head, state.teacher, batch, objective, state.generator, dreamt
         )
@@ -198,6 +176,26 @@ def train_step(
     ema_update(state.teacher, state.model, ema_decay(state.step, config.ema))
     state.step += 1
     return values | {"grad_norm": norm, "lr": lr}
+
+
+def next_batch(
+    state: TrainState, windows: Windows, config: TrainConfig, context: AbstractContextManager
+) -> tuple[Segment, Tensor | None]:
+    """The segments of the next update, rehearsed ones first, and the imagined pictures of those."""
+    device, share = state.model.grid.device, config.demonstrations
+    ready = state.step >= config.rehearse_after * config.steps
+    rows = round(config.rehearse * config.batch) if ready else 0
+    plain = Segment.of(windows.sample(config.batch - rows, state.rng, share), device)
+    if not rows:
+        return plain, None
+    if state.dreams is None or state.step % REFRESH == 0:
+        with context:
+            state.dreams = dream_along(
+                state.teacher, windows, config.batch, config.rehearse_steps, share, state.rng,
+                state.generator,
+            )  # fmt: skip
+    rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng)
+    return Segment(*(torch.cat(pair) for pair in zip(rehearsed, plain, strict=True))), dreamt
 
 
 @torch.no_grad()
@@ -258,7 +256,8 @@ def train(
         "train": {
             k: getattr(config, k)
             for k in (
-                "steps", "batch", "segment", "demonstrations", "rehearse", "rehearse_after", "seed",
+                "steps", "batch", "segment", "demonstrations", "rehearse", "rehearse_after",
+                "rehearse_steps", "seed",
             )
         },
     }  # fmt: skip
@@ -273,7 +272,7 @@ def train(
     log = MetricLog(out, state.step if state.step else None, config.tensorboard)
     picks = np.linspace(0, len(held_out) - 1, min(config.validate_windows, len(held_out)))
     validation = [
-        to_segment(held_out.get(part.astype(np.int64)), device)
+        Segment.of(held_out.get(part.astype(np.int64)), device)
         for part in np.array_split(picks, max(1, len(picks) // config.batch))
     ]
     flops = training_flops(state.model, config.segment, objective) * config.batch
@@ -293,12 +292,8 @@ def train(
     with Progress("train", config.steps, done=state.step, unit="updates") as bar:
         try:
             while state.step < config.steps:
-                batch = to_segment(
-                    windows.sample(config.batch, state.rng, config.demonstrations), device
-                )
-                ready = state.step >= config.rehearse_after * config.steps
-                rehearse = config.rehearse if ready else 0.0
-                rows.append(train_step(state, batch, objective, config.steps, context, rehearse))
+                batch, dreamt = next_batch(state, windows, config, context)
+                rows.append(train_step(state, batch, objective, config.steps, context, dreamt))
                 now = time.monotonic()
                 if state.step % config.log_every == 0 or state.step == config.steps:
                     speed = len(rows) / (now - mark)

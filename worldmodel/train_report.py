@@ -9,9 +9,9 @@ import numpy as np
 from worldmodel.dataset import Windows
 from worldmodel.log import duration, read_metrics
 from worldmodel.model import WorldModel
+from worldmodel.objective import Segment
 from worldmodel.report import Report
 from worldmodel.rollout import Imagination, generators_from
-from worldmodel.train import to_segment
 from worldmodel.video import upscale
 
 CURVES = {
@@ -54,7 +54,7 @@ def denoised(model: WorldModel, held_out: Windows, count: int = 6) -> list[tuple
     """Pictures of o_n, the real o_{n+1} and the denoised one, all cameras below one another."""
     picks = np.linspace(0, len(held_out) - 1, count).astype(np.int64)
     device = model.grid.device
-    batch = to_segment(held_out.get(picks), device)
+    batch = Segment.of(held_out.get(picks), device)
     world = Imagination(
         model, batch.images[:, 0], batch.proprio[:, 0], generators=generators_from(0, count)
     )

@@ -1,0 +1,78 @@
+"""Rehearsal: the model imagines along recorded episodes, and learns to go on from there.
+
+A model that has only seen real pictures does not know its own mistakes, and they grow [Bengio et
+al. 2015, arXiv 1506.03099]. So every REFRESH updates the EMA teacher imagines stretches of many
+steps along recorded actions and proprioception; until the next time windows of these take the place
+of real pictures in the student's context. What follows is always the real picture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.model import WorldModel
+from worldmodel.objective import Segment
+
+if TYPE_CHECKING:
+    from worldmodel.dataset import Windows
+
+REFRESH = 16  # updates that share a set of dreams
+
+
+class Dreams(NamedTuple):
+    """R imagined stretches of up to L steps."""
+
+    images: Tensor  # uint8 (R, L + 1, C, h, w, 3); the first is real
+    window: Tensor  # int64 (R,) number of the window that each begins with
+    windows: Tensor  # int64 (R,) how many windows it has
+
+
+@torch.no_grad()
+def dream(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tensor:
+    """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, imagined in one flow step each after
+    the first, which is real. Actions and proprioception are the recorded ones."""
+    patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
+    action, known = model.action_scale(batch.action), proprio.new_zeros(len(proprio))
+    memory, found = model.memory(len(proprio)), [batch.images[:, 0]]
+    for n in range(batch.action.shape[1]):
+        model.remember_obs(memory, patches, proprio[:, n], known)
+        model.remember_act(memory, action[:, n], known)
+        noise = (
+            torch.randn(patches.shape, generator=generator).to(patches.device),
+            torch.randn(proprio[:, 0].shape, generator=generator).to(patches.device),
+        )
+        patches = model.sample_next(memory, patches, noise, steps=1)[0].clamp(-1.0, 1.0)
+        found.append(model.show(patches))
+    return torch.stack(found, dim=1)
+
+
+def dream_along(
+    model: WorldModel, windows: Windows, rows: int, steps: int, demonstrations: float,
+    rng: np.random.Generator, generator: torch.Generator,
+) -> Dreams:  # fmt: skip
+    """``rows`` stretches of up to ``steps`` steps, of which this share is from demonstrations."""
+    window, count = windows.stretches(rows, steps, rng, demonstrations)
+    batch = Segment.of(windows.get(window, length=steps), model.grid.device)
+    return Dreams(dream(model, batch, generator), torch.from_numpy(window), torch.from_numpy(count))
+
+
+def rehearse(
+    dreams: Dreams, windows: Windows, rows: int, rng: np.random.Generator
+) -> tuple[Segment, Tensor]:
+    """``rows`` segments anywhere in the dreams, and their imagined pictures uint8 (rows, T, C, h,
+    w, 3)."""
+    count = dreams.windows.numpy()
+    place = rng.integers(0, count.sum(), rows)
+    row = np.searchsorted(np.cumsum(count), place, side="right")
+    offset = place - (np.cumsum(count) - count)[row]
+    segment = Segment.of(windows.get(dreams.window.numpy()[row] + offset), dreams.images.device)
+    frames = torch.from_numpy(offset[:, None] + np.arange(segment.action.shape[1]))
+    row = torch.from_numpy(row)
+    return (
+        segment._replace(first=dreams.images[row, 0]),
+        dreams.images[row[:, None], frames],
+    )
