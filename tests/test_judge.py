@@ -12,12 +12,14 @@ from test_imagined_env import model as reading
 from test_model import SIDE, A, C, P, tiny_model
 
 from worldmodel.calibration import figures, granted
-from worldmodel.judge import JudgeConfig, imagined_episodes, summary
+from worldmodel.imagined_episodes import play
+from worldmodel.judge import JudgeConfig, summary
 from worldmodel.leaves import OUTCOMES
 from worldmodel.recording import Recording, record
 from worldmodel.retrace import dream, watch
 from worldmodel.rollout import RolloutConfig
 from worldmodel.spec import spec_of_env
+from worldmodel.starts import starts_from
 
 SAMPLER = RolloutConfig(flow_steps=1, precision="fp32")
 
@@ -111,11 +113,17 @@ def test_inside_the_model_the_outcome_leaf_alone_decides(logit: float, won: bool
         {"front": story.images[k, 0], "wrist": story.images[k, 1], "proprio": story.proprio[k]}
         for k in range(3)
     ]
-    success, film = imagined_episodes(policy, starts, reading(logit), 4, SAMPLER, 0)
-    assert success.tolist() == [won] * 3
+    judge = reading(logit)
+    episodes = play(policy, starts_from(starts, judge.spec), judge, 4, SAMPLER, 0)
+    assert [e.success for e in episodes] == [won] * 3
+    assert [len(e) for e in episodes] == [1 if won else 4] * 3
     assert len(policy.seen) == (1 if won else 4)
     assert np.array_equal(policy.seen[0]["front"], story.images[:3, 0])
-    assert len(film) == len(policy.seen) + 1
+    for k, e in enumerate(episodes):
+        assert np.array_equal(e.images[0], story.images[k])
+        assert e.images.shape == (len(e) + 1, *story.images.shape[1:])
+        assert e.proprio.shape == (len(e) + 1, P)
+        assert not e.action.any()
 
 
 def test_summary_of_a_judge_that_agrees_and_of_one_that_turns_all_around() -> None:

@@ -144,3 +144,17 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     words = ["bench", "rollout", f"checkpoint={place / 'run'}", "steps=200", "batches=[1,3]"]
     assert cli.main([*words, "timed=3", f"out={out}"]) == 0
     assert result(out)["batch 3: frames_per_s"] > 0
+
+
+def test_an_agent_is_trained_and_tried_before_and_after(place: Path, tmp_path: Path) -> None:
+    agent = [
+        "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
+        "rounds=1", "updates=2", "batch=4", "keep=nothing", "test_episodes=1", "workers=1",
+        f"out={tmp_path}",
+    ]  # fmt: skip
+    assert cli.main(agent) == 0
+    found = result(tmp_path)
+    assert found["keep"] == "nothing"
+    assert found["start"]["episodes"] == found["improved"]["episodes"] == 1
+    assert len(found["rounds"]) == 1
+    assert "How the episodes ended" in (tmp_path / "report.html").read_text(encoding="utf-8")

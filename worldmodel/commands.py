@@ -140,6 +140,25 @@ COMMANDS: dict[str, Command] = {
         ),
         job="worldmodel.jobs:run_judge",
     ),
+    "agent": Command(
+        summary="a policy that gets better inside the model, and is then tried in the simulator",
+        details="Each round the policy plays episodes inside the model; those that the model reads "
+        "as successes are imitated, together with the demonstrations it began with. No simulator "
+        "step in training. Controls: keep=shuffled, keep=nothing. Kill it at any moment: the same "
+        "command with the same out= goes on.",
+        examples=(
+            "worldmodel agent policy=runs/train/few data=data/few starts=data/pick_can",
+            "worldmodel agent policy=runs/train/few data=data/few keep=shuffled out=runs/agent/c",
+        ),
+        parts=(
+            "worldmodel.agent_jobs:AgentOptions",
+            "worldmodel.agent:AgentConfig",
+            "worldmodel.rollout:RolloutConfig",
+            ENV,
+            POLICY,
+        ),
+        job="worldmodel.agent_jobs:run_agent",
+    ),
     "probe": Command(
         summary="train the state probe that judges imagined frames",
         details="A small network learns to read positions and flags from simulator frames, for "

@@ -7,7 +7,7 @@ import time
 import torch
 
 from worldmodel.model import WorldModel
-from worldmodel.objective import ObjectiveConfig, feature_layers
+from worldmodel.objective import ObjectiveConfig, feature_layers, next_count
 
 
 def stem_flops(model: WorldModel) -> int:
@@ -43,7 +43,7 @@ def trunk_flops(model: WorldModel, tokens: int, layers: int, keys: int | None = 
 
 def segment_tokens(model: WorldModel, steps: int, objective: ObjectiveConfig) -> int:
     """Tokens of one training segment: context and all of its leaves."""
-    N1, J = model.patches + 1, max(1, round(objective.next_ratio * steps))
+    N1, J = model.patches + 1, next_count(steps, objective)
     plans = steps * objective.plans * model.config.chunk
     return steps * (N1 + 1) + J * N1 + plans + steps + steps - 1
 
@@ -51,7 +51,7 @@ def segment_tokens(model: WorldModel, steps: int, objective: ObjectiveConfig) ->
 def training_flops(model: WorldModel, steps: int, objective: ObjectiveConfig) -> int:
     """FLOPs to train on one segment: forward, backward (twice that), and the teacher's forward."""
     depth = model.config.trunk.depth
-    J = max(1, round(objective.next_ratio * steps))
+    J = next_count(steps, objective)
     S = segment_tokens(model, steps, objective)
     outside = (steps + 1 + J) * stem_flops(model) + J * painter_flops(model)
     flops = 3 * (trunk_flops(model, S, depth) + outside)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def run_demo(folder: Path, config: DemoConfig, env: EnvConfig, policy: PolicyConfig) -> None:
     from worldmodel.demo import demo
 
-    model = _model(policy)
+    model = model_of(policy)
     with progress("demo", total=config.episodes + config.imagine) as bar:
         s = demo(
             partial(make_env, env), partial(make_policy, policy), model, config, folder,
@@ -46,7 +46,7 @@ def run_demo(folder: Path, config: DemoConfig, env: EnvConfig, policy: PolicyCon
         )  # fmt: skip
     low, high = s["wilson95"]
     print(f"success {s['successes']} of {s['episodes']}, 95 % interval [{low:.2f}, {high:.2f}]")
-    _done(folder)
+    done(folder)
 
 
 def run_collect(folder: Path, config: CollectConfig, env: EnvConfig, policy: PolicyConfig) -> None:
@@ -128,7 +128,7 @@ def run_train(
     title = f"{model.name}, {objective.name}, on {options.data}"
     write_report(folder, trained, validation, title)
     print(f"{result.steps} updates in {result.hours:.2f} h; policy=… is {folder / 'checkpoint'}")
-    _done(folder)
+    done(folder)
 
 
 def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyConfig) -> None:
@@ -144,7 +144,7 @@ def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyCon
     low, high = result.summary["wilson95"]
     n = result.summary["episodes"]
     print(f"success {result.success_rate:.3f} [{low:.3f}, {high:.3f}] of {n} episodes")
-    _done(folder)
+    done(folder)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def run_rollout(
             if name.endswith("_mm")
         )
         print(f"{kind}: {errors}, PSNR {figures['psnr'][0]:.1f} dB")
-    _done(folder)
+    done(folder)
 
 
 def run_judge(
@@ -211,7 +211,7 @@ def run_judge(
     write_report(result, folder)
     for row in result["table"]:
         print(f"{row['policy']}: {row['real']:.3f} in the simulator, {row['imagined']:.3f} inside")
-    _done(folder)
+    done(folder)
 
 
 def _policy_of(word: str) -> PolicyConfig:
@@ -283,7 +283,7 @@ def run_doctor(config: DoctorConfig, env: EnvConfig) -> None:
         raise RunError(f"missing: {', '.join(missing)}")
 
 
-def _model(policy: PolicyConfig) -> WorldModel:
+def model_of(policy: PolicyConfig) -> WorldModel:
     """The model behind a checkpoint policy."""
     from worldmodel import checkpoint
 
@@ -311,5 +311,5 @@ def write_table(page: Report | str, values: Mapping[str, Any], folder: Path) -> 
     page.table(["what", "figure"], rows).write(folder / "report.html")
 
 
-def _done(folder: Path) -> None:
+def done(folder: Path) -> None:
     print(f"report: {folder / 'report.html'}")

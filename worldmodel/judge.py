@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
+from worldmodel.imagined_episodes import play
 from worldmodel.metrics import mean_maximum_rank_violation, pearson, spearman, wilson
 from worldmodel.model import WorldModel
-from worldmodel.outcomes import Verdicts
-from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+from worldmodel.rollout import RolloutConfig
 from worldmodel.runs import hardware
+from worldmodel.starts import starts_from
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
 
@@ -99,44 +99,17 @@ def _judged_inside(
     won: list[bool] = []
     for at in range(0, len(starts), BATCH):
         part = starts[at : at + BATCH]
-        success, frames = imagined_episodes(
-            policy, part, model, config.max_steps, sampler, config.seed + at
-        )
+        episodes = play(
+            policy, starts_from(part, model.spec), model, config.max_steps, sampler,
+            config.seed + at,
+        )  # fmt: skip
         if at == 0:
-            write_mp4(folder / "imagined.mp4", frames, fps=model.spec.control_frequency)
-        won += success.tolist()
+            film = side_by_side(list(episodes[0].images.swapaxes(0, 1)))
+            write_mp4(folder / "imagined.mp4", film, fps=model.spec.control_frequency)
+        won += [e.success for e in episodes]
         on_progress(len(part), f"success {np.mean(won):.3f}")
     write_json(file, {"identity": identity, "success": won})
     return won
-
-
-def imagined_episodes(
-    policy: Actor, starts: Sequence[dict[str, np.ndarray]], model: WorldModel, steps: int,
-    sampler: RolloutConfig, seed: int,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Whole episodes inside the model: success (N,) bool, and a film of the first."""
-    images = np.stack([np.stack([s[c] for c in model.spec.cameras]) for s in starts])
-    proprio = np.stack([s["proprio"] for s in starts]).astype(np.float32)
-    world = Imagination(
-        model, torch.from_numpy(images), torch.from_numpy(proprio),
-        generators=generators_from(seed, len(starts)), config=sampler,
-    )  # fmt: skip
-    policy.reset([seed + i for i in range(len(starts))])
-    success, over = np.zeros(len(starts), bool), np.zeros(len(starts), bool)
-    verdicts, film = Verdicts(len(starts)), [images[0]]
-    for _ in range(steps):
-        obs = {name: images[:, c] for c, name in enumerate(model.spec.cameras)}
-        action = np.clip(policy.act({**obs, "proprio": proprio}), -1.0, 1.0)
-        shown, felt = world.step(torch.from_numpy(action))
-        images, proprio = shown.cpu().numpy(), felt.float().cpu().numpy()
-        read = verdicts.read(world.outcomes())
-        success |= read.success & ~over
-        if not over[0]:
-            film.append(images[0])
-        over |= read.ended
-        if over.all():
-            break
-    return success, side_by_side(list(np.stack(film, axis=1)))
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -160,10 +160,10 @@ class WorldModel(nn.Module):
         ``latest`` and ``first`` are what may be copied from, ``motion`` (B, J, P) the change
         expected from proprioception and action alone.
         """
-        B, J, C = len(x), x.shape[1], len(self.spec.cameras)
+        B, C = len(x), len(self.spec.cameras)
         tokens = rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=C)
         painted = self.paint(tokens, latest, first)
-        painted = rearrange(painted, "(b j k) c h w -> b j k h w c", b=B, j=J)
+        painted = rearrange(painted, "(b j k) c h w -> b j k h w c", b=B, k=C)
         change = motion + self.read_change(x[..., -1, :]).float()
         return patchify(painted, self.config.patch), change
 

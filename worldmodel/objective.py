@@ -34,7 +34,7 @@ class ObjectiveConfig:
     )
     gamma: float = field(default=0.8, metadata={"help": "weight of the representation loss"})
     next_ratio: float = field(
-        default=0.75, metadata={"help": "share of the steps whose next frame is denoised"}
+        default=0.75, metadata={"help": "share of the steps whose next frame is denoised; 0: none"}
     )
     plans: int = field(default=2, metadata={"help": "independent noisy plans per step"})
     mask_next: float = field(
@@ -101,6 +101,11 @@ def feature_layers(depth: int) -> tuple[int, int]:
     return max(1, round(0.3 * depth)), max(1, round(0.7 * depth))
 
 
+def next_count(steps: int, config: ObjectiveConfig) -> int:
+    """J, how many of a segment's next observations are denoised."""
+    return max(1, round(config.next_ratio * steps)) if config.next_ratio else 0
+
+
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum() / mask.sum().clamp(min=1)
 
@@ -156,7 +161,7 @@ def self_flow_loss(
     )
 
     # leaves: next frames at a random part of the steps, plans at all, inverse where n >= 1
-    J = max(1, round(config.next_ratio * T))
+    J = next_count(T, config)
     steps = tuple(sorted(torch.randperm(T, generator=g)[:J].tolist()))
     change = model.change_scale(batch.proprio[:, 1:] - batch.proprio[:, :-1])
     x_next = patches[:, [n + 1 for n in steps]], change[:, steps]

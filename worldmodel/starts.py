@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,12 @@ def starts_of(dataset: Dataset, episodes: list[int]) -> Starts:
     """The first observations of these episodes."""
     first = np.array([dataset.episodes[i].start for i in episodes])
     return Starts(dataset.stream("images")[first], dataset.stream("proprio")[first])
+
+
+def starts_from(observations: Sequence[Mapping[str, np.ndarray]], spec: DataSpec) -> Starts:
+    """What ``env.reset`` returned, some times over."""
+    images = np.stack([np.stack([o[name] for name in spec.cameras]) for o in observations])
+    return Starts(images, np.stack([o["proprio"] for o in observations]).astype(np.float32))
 
 
 def save_starts(folder: Path, starts: Starts) -> None:

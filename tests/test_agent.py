@@ -1,0 +1,139 @@
+"""Improvement inside the model: what is kept, what is trained on, and going on after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ToyEnv, ToyPolicy
+
+from policies.flow_policy import FlowPolicy
+from worldmodel import agent, checkpoint
+from worldmodel.agent import AgentConfig, improve
+from worldmodel.collect import CollectConfig, collect
+from worldmodel.dataset import Dataset
+from worldmodel.errors import RunError
+from worldmodel.imagined_episodes import ImaginedEpisode
+from worldmodel.model import ModelConfig, WorldModel
+from worldmodel.rollout import RolloutConfig
+from worldmodel.starts import starts_of
+from worldmodel.transformer import TransformerConfig
+
+LONG = 5  # steps of an imagined episode
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    out = tmp_path_factory.mktemp("small")
+    toy = partial(ToyEnv, size=(16, 16))
+    collect(toy, ToyPolicy, CollectConfig(episodes=4, seed=100, workers=1), out)
+    return Dataset(out)
+
+
+def episodes(policy, starts, model, steps, sampler, seed) -> list[ImaginedEpisode]:
+    """As worldmodel.imagined_episodes.play would: every third succeeds."""
+    n, A = len(starts), model.spec.A
+    return [
+        ImaginedEpisode(
+            starts.images[[i] * (LONG + 1)], starts.proprio[[i] * (LONG + 1)],
+            np.full((LONG, A), (seed + i) / 1e3, np.float32), (seed + i) % 3 == 0,
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def run(data: Dataset, out: Path, **changes) -> list[dict]:
+    size = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=4)
+    torch.manual_seed(0)
+    start = WorldModel(data.spec, size).eval()
+    given = {"rounds": 2, "episodes": 6, "updates": 3, "batch": 4, "seed": 30, **changes}
+    return improve(
+        start, FlowPolicy, start, starts_of(data, [0, 1, 2, 3]), data, AgentConfig(**given),
+        RolloutConfig(flow_steps=1), out,
+    )  # fmt: skip
+
+
+def kept(folder: Path) -> list[ImaginedEpisode]:
+    return agent._unpack(checkpoint.read_tensors(folder / "kept.safetensors", agent.FORMAT)[0])
+
+
+def test_successes_are_kept_and_a_finished_round_is_not_done_again(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent, "play", episodes)
+    rounds = run(data, tmp_path)
+    assert [row["imagined_success"] for row in rounds] == [pytest.approx(1 / 3)] * 2
+    assert [row["imagined_steps"] for row in rounds] == [6 * LONG] * 2
+    for k in range(2):
+        found = kept(tmp_path / f"round-{k}")
+        assert [e.success for e in found] == [True, True]
+        actions = [e.action[0, 0] for e in found]
+        assert actions == pytest.approx([(30 + 6 * k + i) / 1e3 for i in (0, 3)])
+        assert all(len(e) == LONG and len(e.images) == len(e.proprio) == LONG + 1 for e in found)
+    weights = [checkpoint.load(tmp_path / f"round-{k}/checkpoint").model for k in range(2)]
+    assert not torch.equal(weights[0].read_action.weight, weights[1].read_action.weight)
+
+    def never(*_):
+        raise AssertionError("a finished round was played again")
+
+    monkeypatch.setattr(agent, "play", never)
+    assert run(data, tmp_path) == rounds
+
+
+def test_a_kill_between_two_rounds_changes_nothing(data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(agent, "play", episodes)
+    run(data, tmp_path / "whole")
+
+    def second(policy, starts, model, steps, sampler, seed):
+        if seed >= 36:
+            raise KeyboardInterrupt
+        return episodes(policy, starts, model, steps, sampler, seed)
+
+    monkeypatch.setattr(agent, "play", second)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "cut")
+    monkeypatch.setattr(agent, "play", episodes)
+    run(data, tmp_path / "cut")
+    a, b = (
+        checkpoint.load(tmp_path / name / "round-1/checkpoint").model.state_dict()
+        for name in ("whole", "cut")
+    )
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_controls_keep_as_many_at_random_or_none(data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(agent, "play", episodes)
+    run(data, tmp_path / "shuffled", keep="shuffled", episodes=30, rounds=1)
+    found = kept(tmp_path / "shuffled" / "round-0")
+    assert len(found) == 10
+    assert 0 < sum(e.success for e in found) < 10
+    rounds = run(data, tmp_path / "nothing", keep="nothing")
+    assert [row["kept"] for row in rounds] == [0, 0]
+    assert not list((tmp_path / "nothing").rglob("kept.safetensors"))
+
+
+def test_nothing_to_imitate_is_an_error_that_says_what_to_do(data, tmp_path, monkeypatch) -> None:
+    def lost(*args):
+        return [dataclasses.replace(e, success=False) for e in episodes(*args)]
+
+    monkeypatch.setattr(agent, "play", lost)
+    with pytest.raises(RunError, match="begin with a better policy"):
+        run(data, tmp_path)
+
+
+def test_half_of_what_is_trained_on_are_demonstrations(data) -> None:
+    shown = sum(e.length for e in data.episodes)
+    practised = [
+        ImaginedEpisode(
+            np.zeros((LONG + 1, 2, 16, 16, 3), np.uint8), np.zeros((LONG + 1, 3), np.float32),
+            np.zeros((LONG, 3), np.float32), True,
+        )
+        for _ in range(3 * shown // LONG)
+    ]  # fmt: skip
+    windows = agent._windows(data, practised, 4)
+    batch = windows.get(np.arange(len(windows)))
+    imagined = ~batch.images.any(axis=(1, 2, 3, 4, 5))
+    assert imagined.mean() == pytest.approx(0.5, abs=0.1)
+    assert batch.plan_mask[:, 0, 0][batch.exists[:, 0]].all()  # all are imitated

@@ -1,0 +1,210 @@
+"""A policy that gets better by what it imagines: no simulator in the loop.
+
+Each round the policy plays episodes inside the model, from real first observations; those that the
+model reads as successes are kept and, with the demonstrations it began with, refit (self-imitation
+filtered by success, as in [Oh et al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv
+2308.08998]). Two controls answer whether imagination did it: ``keep=shuffled`` keeps as many
+episodes without looking at how they went, ``keep=nothing`` only trains on, for as long.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from worldmodel import checkpoint
+from worldmodel.dataset import STREAMS, Dataset, EpisodeInfo, Windows
+from worldmodel.errors import RunError, UserError
+from worldmodel.evaluate import EvalConfig, evaluate
+from worldmodel.files import write_json
+from worldmodel.imagined_episodes import ImaginedEpisode, play
+from worldmodel.log import Progress
+from worldmodel.model import WorldModel
+from worldmodel.objective import ObjectiveConfig
+from worldmodel.optim import OptimConfig
+from worldmodel.rollout import RolloutConfig
+from worldmodel.runs import hardware
+from worldmodel.starts import Starts
+from worldmodel.train import TrainConfig, train
+from worldmodel.trials import Actor, MakeEnv, MakePolicy
+from worldmodel.video import side_by_side, write_mp4
+
+BATCH = 32  # worlds imagined at once
+FORMAT = 1  # of the file of kept episodes
+#: only plans are trained: a frame's leaf would learn from the model's own pictures
+OBJECTIVE = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0, weight_outcome=0.0)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    rounds: int = field(default=3, metadata={"help": "how often it imagines and refits"})
+    episodes: int = field(default=256, metadata={"help": "imagined episodes a round"})
+    max_steps: int = field(default=60, metadata={"help": "longest imagined episode"})
+    keep: Literal["success", "shuffled", "nothing"] = field(
+        default="success",
+        metadata={
+            "help": "success: imitate imagined successes; the controls: shuffled (as many, at "
+            "random) and nothing (only the demonstrations)"
+        },
+    )
+    updates: int = field(default=400, metadata={"help": "updates a round"})
+    batch: int = field(default=64, metadata={"help": "observations per update"})
+    lr: float = field(default=3e-4, metadata={"help": "peak learning rate of a round"})
+    seed: int = field(default=50_000, metadata={"help": "of starts, plans, noise and updates"})
+    test_episodes: int = field(
+        default=300, metadata={"help": "episodes in the simulator, before and after"}
+    )
+    test_seed: int = field(default=60_000, metadata={"help": "test i starts with test_seed + i"})
+    workers: int = field(default=0, metadata={"help": "processes for the simulator; 0: all cores"})
+
+    def __post_init__(self) -> None:
+        counts = ("rounds", "episodes", "max_steps", "updates", "batch", "test_episodes")
+        wrong = {name: getattr(self, name) for name in counts if getattr(self, name) < 1}
+        if wrong:
+            raise ValueError(f"expected at least 1, got {wrong}")
+
+
+def improve(
+    start: WorldModel, make_policy: Callable[[WorldModel], Actor], world: WorldModel,
+    starts: Starts, demonstrations: Dataset, config: AgentConfig, sampler: RolloutConfig, out: Path,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Improve ``start`` in ``world``; what happened in each round. The result is in the folder
+    ``checkpoint`` of the last ``out/round-<k>``.
+
+    Finished rounds found in ``out`` are not done again. RunError where a round has no success.
+    """
+    policy, rounds, practised = start, [], []
+    for k in range(config.rounds):
+        folder = out / f"round-{k}"
+        folder.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        kept, figures = _practise(make_policy(policy), world, starts, config, sampler, folder, k)
+        practised += kept
+        windows = _windows(demonstrations, practised, start.config.chunk)
+        if not (folder / "result.json").exists():
+            result = train(
+                windows, windows, start.spec, start.config, OBJECTIVE, OptimConfig(lr=config.lr),
+                TrainConfig(
+                    steps=config.updates, batch=config.batch, segment=1, rehearse=0.0,
+                    seed=config.seed + k, validate_every=config.updates, validate_windows=64,
+                ),
+                folder, resume=True, about={"agent": asdict(config)}, initial=policy,
+            )  # fmt: skip
+            figures |= {
+                "loss_plan": result.metrics.get("loss_plan"),
+                "minutes": (time.monotonic() - began) / 60,
+            }
+            write_json(folder / "result.json", figures)
+            (folder / checkpoint.STATE).unlink()
+        rounds.append(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+        policy = checkpoint.load(folder / "checkpoint").model
+    return rounds
+
+
+def _practise(
+    policy: Actor, world: WorldModel, starts: Starts, config: AgentConfig, sampler: RolloutConfig,
+    folder: Path, k: int,
+) -> tuple[list[ImaginedEpisode], dict[str, Any]]:  # fmt: skip
+    """Imagine a round's episodes; those to imitate, and figures. Both are kept in ``folder``."""
+    file = folder / "kept.safetensors"
+    if file.exists():
+        tensors, header = checkpoint.read_tensors(file, FORMAT)
+        return _unpack(tensors), header["figures"]
+    if config.keep == "nothing":
+        return [], {"round": k, "imagined_steps": 0, "kept": 0}
+    rng, episodes = np.random.default_rng([config.seed, k]), []
+    with Progress("imagine", config.episodes, unit="episodes") as bar:
+        for at in range(0, config.episodes, BATCH):
+            n = min(BATCH, config.episodes - at)
+            index = rng.integers(0, len(starts), n)
+            part = Starts(starts.images[index], starts.proprio[index])
+            seed = config.seed + k * config.episodes + at
+            episodes += play(policy, part, world, config.max_steps, sampler, seed)
+            won = np.mean([e.success for e in episodes])
+            bar.advance(n, text=f"round {k}, success {won:.3f}")
+    _film(episodes, folder, world)
+    kept = [e for e in episodes if e.success]
+    figures = {
+        "round": k, "imagined_success": len(kept) / len(episodes), "kept": len(kept),
+        "imagined_steps": sum(map(len, episodes)),
+    }  # fmt: skip
+    if not kept:
+        raise RunError(
+            f"round {k}: none of {len(episodes)} imagined episodes is read as a success, so there "
+            "is nothing to imitate; begin with a better policy (more demonstrations), or raise "
+            "max_steps or episodes"
+        )
+    if config.keep == "shuffled":
+        kept = [episodes[i] for i in rng.permutation(len(episodes))[: len(kept)]]
+    checkpoint.write_tensors(file, _pack(kept), {"format": FORMAT, "figures": figures})
+    return kept, figures
+
+
+def _film(episodes: Sequence[ImaginedEpisode], folder: Path, world: WorldModel) -> None:
+    """The first success and the first failure."""
+    for success, name in ((True, "success"), (False, "failure")):
+        episode = next((e for e in episodes if e.success is success), None)
+        if episode is not None:
+            film = side_by_side(list(episode.images.swapaxes(0, 1)))
+            write_mp4(folder / f"{name}.mp4", film, fps=world.spec.control_frequency)
+
+
+def _pack(episodes: Sequence[ImaginedEpisode]) -> dict[str, torch.Tensor]:
+    streams = {
+        name: torch.from_numpy(np.concatenate([getattr(e, name) for e in episodes]))
+        for name in ("images", "proprio", "action")
+    }
+    success = torch.tensor([e.success for e in episodes])
+    return {**streams, "length": torch.tensor([len(e) for e in episodes]), "success": success}
+
+
+def _unpack(tensors: dict[str, torch.Tensor]) -> list[ImaginedEpisode]:
+    arrays, length = {k: v.numpy() for k, v in tensors.items()}, tensors["length"].numpy()
+    seen, acted = np.cumsum(length + 1) - length - 1, np.cumsum(length) - length
+    return [
+        ImaginedEpisode(
+            arrays["images"][s : s + T + 1], arrays["proprio"][s : s + T + 1],
+            arrays["action"][a : a + T], bool(won),
+        )
+        for s, a, T, won in zip(seen, acted, length, arrays["success"], strict=True)
+    ]  # fmt: skip
+
+
+def _windows(dataset: Dataset, practised: Sequence[ImaginedEpisode], chunk: int) -> Windows:
+    """Windows of one step, about half of them from the demonstrations of ``dataset``."""
+    shown = [e for e in dataset.episodes if e.demonstration]
+    if not shown:
+        raise UserError(f"{dataset.path} has no demonstrations, with which a policy begins")
+    if not practised:
+        return dataset.windows(1, chunk, [e.index for e in shown])
+    streams: dict[str, list[np.ndarray]] = {name: [dataset.stream(name)] for name in STREAMS}
+    start, infos = len(dataset.stream("proprio")), []
+    for i, e in enumerate(practised):
+        action = np.concatenate([e.action, e.action[-1:]])  # an entry per frame
+        outcome = np.zeros((len(e) + 1, 4), np.float32)
+        rows = {"images": e.images, "proprio": e.proprio, "action": action, "label": action}
+        for name, values in {**rows, "outcome": outcome}.items():
+            streams[name].append(values)
+        infos.append(EpisodeInfo(i, len(e), start, e.success, 0, "imagined", True))
+        start += len(e) + 1
+    arrays = {name: np.concatenate(parts) for name, parts in streams.items()}
+    share = sum(map(len, practised)) / sum(e.length for e in shown)
+    return Windows(arrays, [*shown * max(1, round(share)), *infos], 1, chunk)
+
+
+def try_out(
+    make_env: MakeEnv, make_policy: MakePolicy, config: AgentConfig, out: Path,
+    about: dict[str, Any], on_progress: Callable[[int, str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Success in the simulator, on seeds of its own."""
+    trial = EvalConfig(config.test_episodes, config.test_seed, config.workers)
+    found = evaluate(make_env, make_policy, trial, out, about=about, on_progress=on_progress)
+    names = ("success_rate", "wilson95", "episodes", "outcomes", "mean_steps_to_success")
+    return {name: found.summary[name] for name in names} | {"hardware": hardware()}

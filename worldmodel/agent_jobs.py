@@ -1,0 +1,80 @@
+"""The command that trains an agent: its words are dataclasses by now (see worldmodel.jobs)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
+from worldmodel.files import write_json
+from worldmodel.jobs import done, model_of, open_dataset
+from worldmodel.log import progress
+from worldmodel.shipped import find_checkpoint
+
+if TYPE_CHECKING:
+    from worldmodel.agent import AgentConfig
+    from worldmodel.rollout import RolloutConfig
+
+
+@dataclass(frozen=True)
+class AgentOptions:
+    data: Path = field(metadata={"help": "dataset folder: the demonstrations it began with"})
+    checkpoint: str = field(
+        default="pick_can_tiny", metadata={"help": "the model to imagine with: folder or name"}
+    )
+    starts: str = field(
+        default="",
+        metadata={
+            "help": "dataset folder in whose first observations episodes begin ('': those in the "
+            "checkpoint)"
+        },
+    )
+
+
+def run_agent(
+    folder: Path, options: AgentOptions, config: AgentConfig, sampler: RolloutConfig,
+    env: EnvConfig, policy: PolicyConfig,
+) -> None:  # fmt: skip
+    from policies.flow_policy import FlowPolicy
+    from worldmodel import checkpoint
+    from worldmodel.agent import improve, try_out
+    from worldmodel.agent_report import write_report
+    from worldmodel.spec import check_compatible
+    from worldmodel.starts import load_starts
+
+    place = find_checkpoint(options.checkpoint)
+    world, start = checkpoint.load(place).model, model_of(policy)
+    check_compatible(world.spec, start.spec)
+    dataset = open_dataset(options.data)
+    check_compatible(dataset.spec, start.spec)
+    starts = load_starts(options.starts or place, world.spec)
+    rounds = improve(
+        start, lambda model: FlowPolicy(model, policy.replan, policy.flow_steps), world, starts,
+        dataset, config, sampler, folder,
+    )  # fmt: skip
+    better = dataclasses.replace(policy, path=str(folder / f"round-{config.rounds - 1}"))
+    tried = {"start": policy, "improved": better}
+    with progress("try out", 2 * config.test_episodes, unit="episodes") as bar:
+        found = {
+            name: try_out(
+                partial(make_env, env), partial(make_policy, who), config, folder / name,
+                identity(env, who), bar.advance,
+            )
+            for name, who in tried.items()
+        }  # fmt: skip
+    result = {
+        "env": env.id, "env_options": env.options, "policy": policy.path,
+        "checkpoint": options.checkpoint, "keep": config.keep, **found, "rounds": rounds,
+        "imagined_steps": sum(row["imagined_steps"] for row in rounds),
+        "minutes": sum(row["minutes"] for row in rounds),
+    }  # fmt: skip
+    write_json(folder / "result.json", result)
+    write_report(result, folder)
+    for name, row in found.items():
+        low, high = row["wilson95"]
+        print(f"{name}: success {row['success_rate']:.3f} [{low:.3f}, {high:.3f}]")
+    print(f"policy=… is {better.path}")
+    done(folder)
