@@ -50,10 +50,11 @@ def run(data: Dataset, out: Path, **changes) -> list[dict]:
     size = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=4)
     torch.manual_seed(0)
     start = WorldModel(data.spec, size).eval()
+    checkpoint.save(out / "start", start, {})
     given = {"rounds": 2, "episodes": 6, "updates": 3, "batch": 4, "seed": 30, **changes}
     return improve(
-        start, FlowPolicy, start, starts_of(data, [0, 1, 2, 3]), data, AgentConfig(**given),
-        RolloutConfig(flow_steps=1), out,
+        out / "start", FlowPolicy.load, start, starts_of(data, [0, 1, 2, 3]), data,
+        AgentConfig(**given), RolloutConfig(flow_steps=1), out,
     )  # fmt: skip
 
 

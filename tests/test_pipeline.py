@@ -146,7 +146,9 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert result(out)["batch 3: frames_per_s"] > 0
 
 
-def test_an_agent_is_trained_and_tried_before_and_after(place: Path, tmp_path: Path) -> None:
+def test_an_agent_is_trained_and_tried_before_and_after(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     agent = [
         "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
         "rounds=1", "updates=2", "batch=4", "keep=nothing", "test_episodes=1", "workers=1",
@@ -158,3 +160,5 @@ def test_an_agent_is_trained_and_tried_before_and_after(place: Path, tmp_path: P
     assert found["start"]["episodes"] == found["improved"]["episodes"] == 1
     assert len(found["rounds"]) == 1
     assert "How the episodes ended" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert cli.main([*agent, "updates=3"]) == 2
+    assert "updates: 2, now 3" in capsys.readouterr().err

@@ -72,25 +72,27 @@ class AgentConfig:
 
 
 def improve(
-    start: WorldModel, make_policy: Callable[[WorldModel], Actor], world: WorldModel,
-    starts: Starts, demonstrations: Dataset, config: AgentConfig, sampler: RolloutConfig, out: Path,
+    start: Path, make_policy: Callable[[Path], Actor], world: WorldModel, starts: Starts,
+    demonstrations: Dataset, config: AgentConfig, sampler: RolloutConfig, out: Path,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Improve ``start`` in ``world``; what happened in each round. The result is in the folder
-    ``checkpoint`` of the last ``out/round-<k>``.
+    """Improve the policy of the checkpoint ``start`` in ``world``; what happened in each round.
 
-    Finished rounds found in ``out`` are not done again. RunError where a round has no success.
+    ``make_policy`` makes one of a checkpoint's folder. The result is ``checkpoint`` in the last
+    ``out/round-<k>``. Finished rounds found in ``out`` are not done again. RunError where a round
+    has no success.
     """
-    policy, rounds, practised = start, [], []
+    place, rounds, practised = start, [], []
     for k in range(config.rounds):
         folder = out / f"round-{k}"
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        kept, figures = _practise(make_policy(policy), world, starts, config, sampler, folder, k)
+        kept, figures = _practise(make_policy(place), world, starts, config, sampler, folder, k)
         practised += kept
-        windows = _windows(demonstrations, practised, start.config.chunk)
+        policy = checkpoint.load(place).model
+        windows = _windows(demonstrations, practised, policy.config.chunk)
         if not (folder / "result.json").exists():
             result = train(
-                windows, windows, start.spec, start.config, OBJECTIVE, OptimConfig(lr=config.lr),
+                windows, windows, policy.spec, policy.config, OBJECTIVE, OptimConfig(lr=config.lr),
                 TrainConfig(
                     steps=config.updates, batch=config.batch, segment=1, rehearse=0.0,
                     seed=config.seed + k, validate_every=config.updates, validate_windows=64,
@@ -104,7 +106,7 @@ def improve(
             write_json(folder / "result.json", figures)
             (folder / checkpoint.STATE).unlink()
         rounds.append(json.loads((folder / "result.json").read_text(encoding="utf-8")))
-        policy = checkpoint.load(folder / "checkpoint").model
+        place = folder / "checkpoint"
     return rounds
 
 

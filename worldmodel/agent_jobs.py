@@ -12,6 +12,7 @@ from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_
 from worldmodel.files import write_json
 from worldmodel.jobs import done, model_of, open_dataset
 from worldmodel.log import progress
+from worldmodel.runs import claim
 from worldmodel.shipped import find_checkpoint
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def run_agent(
     folder: Path, options: AgentOptions, config: AgentConfig, sampler: RolloutConfig,
     env: EnvConfig, policy: PolicyConfig,
 ) -> None:  # fmt: skip
-    from policies.flow_policy import FlowPolicy
     from worldmodel import checkpoint
     from worldmodel.agent import improve, try_out
     from worldmodel.agent_report import write_report
@@ -51,10 +51,18 @@ def run_agent(
     dataset = open_dataset(options.data)
     check_compatible(dataset.spec, start.spec)
     starts = load_starts(options.starts or place, world.spec)
+    about = identity(env, policy) | {
+        "checkpoint": options.checkpoint, "data": str(options.data), "starts": options.starts,
+        **dataclasses.asdict(config), **dataclasses.asdict(sampler),
+    }  # fmt: skip
+    claim(folder / "agent.json", about, "training")
+    made = make_env(env)  # for its spaces: nothing is simulated before the end
     rounds = improve(
-        start, lambda model: FlowPolicy(model, policy.replan, policy.flow_steps), world, starts,
-        dataset, config, sampler, folder,
+        find_checkpoint(policy.path),
+        lambda place: make_policy(dataclasses.replace(policy, path=str(place)), made), world,
+        starts, dataset, config, sampler, folder,
     )  # fmt: skip
+    made.close()
     better = dataclasses.replace(policy, path=str(folder / f"round-{config.rounds - 1}"))
     tried = {"start": policy, "improved": better}
     with progress("try out", 2 * config.test_episodes, unit="episodes") as bar:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.errors import UserError
 from worldmodel.files import write_json
 from worldmodel.metrics import wilson
-from worldmodel.runs import hardware, usable_cores
+from worldmodel.runs import claim, hardware, usable_cores
 from worldmodel.trials import EpisodeResult, MakeEnv, MakePolicy, Record, Task, run_episodes
 
 OnProgress = Callable[[int, str], None]  # (episodes more, what to say)
@@ -133,19 +132,10 @@ def _so_far(done: Mapping[int, EpisodeResult]) -> str:
 def _continue(out: Path, identity: dict[str, Any]) -> list[EpisodeResult]:
     """What an earlier run of the same evaluation finished; UserError if it was another one."""
     out.mkdir(parents=True, exist_ok=True)
-    file, log = out / "evaluation.json", out / "episodes.jsonl"
-    if not file.exists():
-        write_json(file, identity)
+    log = out / "episodes.jsonl"
+    if not claim(out / "evaluation.json", identity, "evaluation"):
         log.unlink(missing_ok=True)
         return []
-    before = json.loads(file.read_text(encoding="utf-8"))
-    different = [k for k in {**before, **identity} if before.get(k) != identity.get(k)]
-    if different:
-        changes = "; ".join(f"{k}: {before.get(k)!r}, now {identity.get(k)!r}" for k in different)
-        raise UserError(
-            f"{out} holds the evaluation of something else ({changes}). "
-            "Choose another out=…, or delete that folder"
-        )
     results, lines = [], log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     for line in lines:
         try:

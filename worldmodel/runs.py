@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel import __version__
+from worldmodel.errors import UserError
 from worldmodel.files import write_json, write_text
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "hydra-core", "av", "pyarrow")
@@ -93,6 +95,25 @@ def provenance(command: Sequence[str]) -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def claim(file: Path, identity: Mapping[str, Any], what: str) -> bool:
+    """Whether ``file`` says that its folder holds ``what`` of this identity; it does from now on.
+
+    UserError, naming the differences, where it holds that of something else.
+    """
+    if not file.exists():
+        write_json(file, identity)
+        return False
+    before, now = (json.loads(t) for t in (file.read_text(encoding="utf-8"), json.dumps(identity)))
+    different = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+    if different:
+        changes = "; ".join(f"{k}: {before.get(k)!r}, now {now.get(k)!r}" for k in different)
+        raise UserError(
+            f"{file.parent} holds the {what} of something else ({changes}). "
+            "Choose another out=…, or delete that folder"
+        )
+    return True
 
 
 def write_run(folder: Path, about: Mapping[str, Any], config_yaml: str) -> None:
