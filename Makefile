@@ -22,9 +22,12 @@ demo: $(VENV)/.installed  ## act with the shipped checkpoint in MuJoCo, imagine,
 test: $(VENV)/.installed-dev  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-train: $(VENV)/.installed  ## collect demonstrations, then retrain the shipped checkpoint
+train: $(VENV)/.installed  ## collect demonstrations, train, then rehearse: the shipped checkpoint
 	$(BIN)/worldmodel collect env=pick_can episodes=$(EPISODES) explore=0.375 out=$(DATA)
-	$(BIN)/worldmodel train data=$(DATA) holdout=40 model=tiny objective=self_flow $(TRAIN_FLAGS)
+	$(BIN)/worldmodel train data=$(DATA) holdout=40 model=tiny objective=self_flow $(TRAIN_FLAGS) \
+	  rehearse=0 out=runs/train/first resume=true
+	$(BIN)/worldmodel train data=$(DATA) holdout=40 init=runs/train/first $(TRAIN_FLAGS) \
+	  rehearse_after=0 rehearse_steps=40 steps=6500 optim.lr=6e-4 out=runs/train/deep resume=true
 
 eval: $(VENV)/.installed  ## the shipped checkpoint on 500 episodes that it has never seen
 	$(BIN)/worldmodel eval policy=$(POLICY) env=pick_can episodes=500
