@@ -109,6 +109,28 @@ def test_memory_neither_grows_nor_keeps_what_left_the_window() -> None:
     assert memory.nbytes == size
 
 
+def test_the_first_observation_outlives_the_window_but_not_a_restart() -> None:
+    model = tiny_model(window=2).eval()
+    N, Q = model.patches, 3 * 8**2
+    memory, steps = model.memory(3), torch.zeros(3)
+    seen = [torch.randn(3, N, Q) for _ in range(6)]
+    for pictures in seen[:5]:
+        model.remember_obs(memory, pictures, torch.randn(3, P), steps)
+        model.remember_act(memory, torch.randn(3, A), steps)
+    assert torch.equal(memory.first, seen[0])
+    latest = [m.clone() for m in memory.maps]
+    row = torch.tensor([1])
+    part = memory.forgetful(row)
+    model.remember_obs(part, seen[5][row], torch.randn(1, P), steps[:1])
+    memory.put(row, part)
+    assert torch.equal(memory.first[[0, 2]], seen[0][[0, 2]])
+    assert torch.equal(memory.first[1], seen[5][1])
+    for now, before, first in zip(memory.maps, latest, memory.first_maps, strict=True):
+        assert torch.equal(now[[0, 2]], before[[0, 2]])
+        assert torch.equal(now[1], first[1])
+        assert not torch.equal(now[0], first[0])
+
+
 def test_samplers_give_plans_in_range_and_observations_of_the_right_shape() -> None:
     model = tiny_model().eval()
     context, _ = story(model)

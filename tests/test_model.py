@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from worldmodel.objective import (
     self_flow_loss,
 )
 from worldmodel.spec import DataSpec, FeatureStats
-from worldmodel.tokens import patchify, unpatchify
+from worldmodel.tokens import patchify, unpatchify, waves
 from worldmodel.transformer import TransformerConfig
 
 B, T, M, H, A, P, C, SIDE = 2, 3, 2, 4, 3, 5, 2, 16
@@ -114,6 +115,22 @@ def test_an_untrained_model_imagines_mostly_what_it_saw() -> None:
     mixture = latest * leaves.latest + first * leaves.first[:, None]
     torch.testing.assert_close(prediction.next_patches, mixture)
     assert not prediction.next_change[..., 0].isnan().any()
+
+
+def test_what_is_uncovered_can_be_copied_from_the_first_picture() -> None:
+    model = tiny_model(random_gates=False)
+    with torch.no_grad():
+        model.paint.read.bias.view(4, -1)[:, 4] = 50.0
+    context, leaves = inputs(model)
+    prediction, _ = model(context, leaves)
+    torch.testing.assert_close(prediction.next_patches, leaves.first[:, None].expand(-1, 2, -1, -1))
+
+
+def test_waves_are_octaves() -> None:
+    x = torch.tensor([[0.3, -1.0]])
+    expected = [math.sin(2**k * v) for k in range(5) for v in (0.3, -1.0)]
+    expected += [math.cos(2**k * v) for k in range(5) for v in (0.3, -1.0)]
+    torch.testing.assert_close(waves(x)[0], torch.tensor(expected))
 
 
 def test_shapes() -> None:
