@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
+from worldmodel.check import check
 from worldmodel.collect import CollectConfig, executor, run_episode
-from worldmodel.datacheck import check
 from worldmodel.dataset import STREAMS, Dataset, Windows
 from worldmodel.episode import Episode
 from worldmodel.errors import UserError
@@ -176,7 +176,7 @@ def test_black_frames_and_counts_that_disagree(copy: Path) -> None:
 def test_flipped_bytes_are_findings_and_never_a_crash(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worldmodel.datacheck._videos", lambda data: [])  # decoding is slow
+    monkeypatch.setattr("worldmodel.check.video_files", lambda data: [])  # decoding is slow
     rng = np.random.default_rng(0)
     for name in (FRAMES, "meta/info.json", "meta/worldmodel.json", "meta/stats.json",
                  "meta/tasks.parquet", "meta/episodes/chunk-000/file-000.parquet"):  # fmt: skip

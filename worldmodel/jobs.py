@@ -258,7 +258,7 @@ class DataOptions:
 
 
 def run_data_check(config: DataOptions) -> None:
-    from worldmodel.datacheck import check
+    from worldmodel.check import check
 
     videos = sum(1 for _ in (config.data / "videos").rglob("*.mp4"))
     with progress("check", total=videos, unit="videos") as bar:

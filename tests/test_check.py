@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worldmodel.datacheck import Report, check
+from worldmodel.check import Report, check
 from worldmodel.dataset import Dataset
 from worldmodel.errors import RunError, UserError
 
