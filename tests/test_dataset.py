@@ -15,9 +15,10 @@ from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from worldmodel.check import check
 from worldmodel.collect import CollectConfig, executor, run_episode
-from worldmodel.dataset import STREAMS, Dataset, Windows
+from worldmodel.dataset import STREAMS, Dataset
 from worldmodel.episode import Episode
 from worldmodel.errors import UserError
+from worldmodel.windows import Windows
 
 FRAMES = "data/chunk-000/file-000.parquet"
 VIDEO = "videos/observation.images.front/chunk-000/file-001.mp4"

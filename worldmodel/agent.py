@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from worldmodel import checkpoint
-from worldmodel.dataset import STREAMS, Dataset, EpisodeInfo, Windows
+from worldmodel.dataset import STREAMS, Dataset
 from worldmodel.errors import RunError, UserError
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
@@ -35,6 +35,7 @@ from worldmodel.starts import Starts
 from worldmodel.train import TrainConfig, train
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
+from worldmodel.windows import EpisodeInfo, Windows
 
 BATCH = 32  # worlds imagined at once
 FORMAT = 1  # of the file of kept episodes

@@ -23,7 +23,7 @@ from worldmodel.masks import window_start
 from worldmodel.model import WorldModel
 
 if TYPE_CHECKING:
-    from worldmodel.dataset import Batch
+    from worldmodel.windows import Batch
 
 
 @dataclass(frozen=True)

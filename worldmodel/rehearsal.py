@@ -18,7 +18,7 @@ from worldmodel.model import WorldModel
 from worldmodel.objective import Segment
 
 if TYPE_CHECKING:
-    from worldmodel.dataset import Windows
+    from worldmodel.windows import Windows
 
 REFRESH = 16  # updates that share a set of dreams
 

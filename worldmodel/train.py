@@ -25,9 +25,10 @@ from worldmodel.objective import ObjectiveConfig, Segment, representation_head, 
 from worldmodel.optim import OptimConfig, adamw, ema_decay, ema_update, learning_rate
 from worldmodel.rehearsal import REFRESH, Dreams, dream_along, rehearse
 from worldmodel.spec import DataSpec
+from worldmodel.validation import validate
 
 if TYPE_CHECKING:
-    from worldmodel.dataset import Windows
+    from worldmodel.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -196,39 +197,6 @@ def next_batch(
             )  # fmt: skip
     rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng)
     return Segment(*(torch.cat(pair) for pair in zip(rehearsed, plain, strict=True))), dreamt
-
-
-@torch.no_grad()
-def validate(
-    model: WorldModel, head: nn.Module, batches: list[Segment], objective: ObjectiveConfig,
-    context: AbstractContextManager,
-) -> dict[str, float]:  # fmt: skip
-    """Held-out losses of the EMA weights with the same noise every time, and the error of plans.
-
-    ``val_plan_mae`` is the mean absolute error [env units] of plans sampled in 4 steps from one
-    observation, over the actions that exist.
-    """
-    plain = dataclasses.replace(objective, name="dts", cut=1.0, noisy_context=0.0)
-    rows, generator = [], torch.Generator().manual_seed(0)
-    for batch in batches:
-        with context:
-            _, metrics = self_flow_loss(model, head, None, batch, plain, generator)
-            plan = sample_first_plan(model, batch, generator)
-        wrong = (plan - batch.plan[:, 0]).abs().mean(-1)
-        mask = batch.plan_mask[:, 0]
-        row = {f"val_{k}": float(v) for k, v in metrics.items()}
-        rows.append(row | {"val_plan_mae": float((wrong * mask).sum() / mask.sum().clamp(min=1))})
-    return {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
-
-
-def sample_first_plan(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tensor:
-    """Plans (B, H, A) from the first observation of every segment."""
-    B, H, A = len(batch.action), model.config.chunk, batch.action.shape[-1]
-    noise = torch.randn(B, H, A, generator=generator).to(batch.action.device)
-    memory = model.memory(B, window=1)
-    patches, proprio = model.observe(batch.images[:, 0], batch.proprio[:, 0])
-    model.remember_obs(memory, patches, proprio, torch.zeros(B, device=proprio.device))
-    return model.sample_plan(memory, noise, steps=4)
 
 
 def train(

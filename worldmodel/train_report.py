@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.dataset import Windows
 from worldmodel.log import duration, read_metrics
 from worldmodel.model import WorldModel
 from worldmodel.objective import Segment
 from worldmodel.report import Report
 from worldmodel.rollout import Imagination, generators_from
 from worldmodel.video import upscale
+from worldmodel.windows import Windows
 
 CURVES = {
     "Plans": ("loss_plan", "val_loss_plan"),
