@@ -1,7 +1,8 @@
 """Scripted experts: functions of the present state, with a style drawn once per episode.
 
 An expert keeps no clock and no phase: at every step it reads off where things are and moves toward
-the sub-goal that follows. So it recovers by itself after a miss, a drop, a push or a tipped can.
+the sub-goal that follows. So it recovers by itself after a miss, a drop, a push or a tipped can. A
+mistaken one shows how grasps fail.
 """
 
 from __future__ import annotations
@@ -58,10 +59,14 @@ class PickCanExpert:
             return self._carry()
         return self._grasp()
 
+    def seen(self) -> np.ndarray:
+        """Where it takes the can's centre to be (3,), in m."""
+        return self.env.can_position
+
     def _carry(self) -> np.ndarray:
         """Lift the held can, then bring it home; sideways only as far as it is off the table."""
         env, style = self.env, self.style
-        tcp, can = env.tcp_position, env.can_position
+        tcp, can = env.tcp_position, self.seen()
         target = tcp.copy()
         target[2] = style.carry_clearance + tcp[2] - env.clearance
         sideways = np.clip((env.clearance - 0.005) / 0.04, 0.0, 1.0)
@@ -74,7 +79,7 @@ class PickCanExpert:
         """Go above the can, down along a funnel as the alignment improves, and close around it."""
         env, style = self.env, self.style
         tcp, command, can, axis = (
-            env.tcp_position, env.controller.position, env.can_position, env.can_axis,
+            env.tcp_position, env.controller.position, self.seen(), env.can_axis,
         )  # fmt: skip
         upright = abs(axis[2]) > 0.7
         command_yaw = yaw_of(env.controller.rotation)
@@ -112,6 +117,54 @@ class PickCanExpert:
         turn = 0.8 * rotation_vector(hand_down(yaw) @ controller.rotation.T) / scale.rotation
         turn *= min(1.0, self.style.speed / max(float(np.linalg.norm(turn)), 1e-9))
         return np.array([*move, *turn, 1.0 if close else -1.0], np.float32)
+
+
+class MistakenExpert(PickCanExpert):
+    """The same, wrong by centimetres about where the can is: it closes beside the can, pushes it,
+    tips it, holds it by the rim, and lifts an empty hand. After every attempt it errs anew.
+    """
+
+    ERROR = 0.02, 0.09  # m, least and most; the open hand spans 0.08 m
+
+    def __init__(self, env: PickCan, np_random: np.random.Generator) -> None:
+        super().__init__(env, np_random)
+        self.np_random = np_random
+        self._err()
+
+    def _err(self) -> None:
+        rng = self.np_random
+        error = np.append(rng.uniform(*self.ERROR) * _direction(rng), rng.normal(0, 0.008))
+        self.believed = self.env.can_position + error
+        self.patience = int(rng.integers(3, 9))  # steps from closing to lifting
+        self.lift = int(rng.integers(4, 20))  # steps
+        self.closed = self.tried = 0
+
+    def act(self) -> np.ndarray:
+        """The action float32 (7,) for the environment's present state."""
+        if self.closed > self.patience + self.lift or self.tried > 40:
+            self._err()
+        if self.closed <= self.patience:
+            action = self._grasp()
+            self.closed += self.closed > 0 or action[6] > 0
+            self.tried += 1
+            return action
+        self.closed += 1
+        if self.env.held:
+            return self._carry()
+        command = self.env.controller.position
+        risen = np.clip((self.env.tcp_position[2] - 0.08) / 0.05, 0.0, 1.0)
+        target = np.append(command[:2] + risen * (self.env.home - command[:2]), 0.2)
+        return self._action(target, yaw_of(self.env.controller.rotation), close=True)
+
+    def seen(self) -> np.ndarray:
+        """Where it takes the can's centre to be (3,), in m; the truth once it lifts it."""
+        return super().seen() if self.closed > self.patience else self.believed
+
+
+def _direction(rng: np.random.Generator) -> np.ndarray:
+    """A unit vector (2,), any direction equally likely."""
+    angle = rng.uniform(-np.pi, np.pi)
+    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def _wrap(angle: float) -> float:

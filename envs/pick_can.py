@@ -8,7 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.experts import PickCanExpert
+from envs.experts import MistakenExpert, PickCanExpert
 from envs.options import one_of, positive
 from envs.scene import CAN_HALF_HEIGHT, CAN_RADIUS, TABLE_X, TABLE_Y, SceneConfig
 from envs.task import ArmTask, Measurement
@@ -140,9 +140,10 @@ class PickCan(ArmTask):
         self._can_geom = self.model.geom("can").id
         self._pads = [self.model.geom(f"pad{n}").id for n in (1, 2)]
 
-    def expert(self, np_random: np.random.Generator) -> PickCanExpert:
-        """A scripted expert for the running episode; its style is drawn from `np_random`."""
-        return PickCanExpert(self, np_random)
+    def expert(self, np_random: np.random.Generator, mistaken: bool = False) -> PickCanExpert:
+        """A scripted expert for the running episode, its style drawn from `np_random`; a `mistaken`
+        one errs by centimetres about where the can is."""
+        return (MistakenExpert if mistaken else PickCanExpert)(self, np_random)
 
     @property
     def can_position(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,13 @@ from policies.base import reset_rows
 class ScriptedPolicy:
     """Plays ``env.unwrapped.expert(np_random)`` in ``env``, or in each env of a SyncVectorEnv.
 
+    With ``mistaken`` it is ``expert(np_random, mistaken=True)``, one that fails as people do.
     An expert belongs to the episode that runs: reset the env first, then the policy.
     """
 
-    def __init__(self, env: gymnasium.Env | gymnasium.vector.VectorEnv) -> None:
+    def __init__(
+        self, env: gymnasium.Env | gymnasium.vector.VectorEnv, mistaken: bool = False
+    ) -> None:
         envs = env.envs if isinstance(env, gymnasium.vector.SyncVectorEnv) else [env]
         self._envs: list[Any] = [one.unwrapped for one in envs]
         for one in self._envs:
@@ -26,7 +30,13 @@ class ScriptedPolicy:
                     f"{type(one).__name__} has no scripted expert (a method `expert(np_random)`); "
                     "use policy=random or a checkpoint"
                 )
+            if mistaken and "mistaken" not in inspect.signature(one.expert).parameters:
+                raise ValueError(
+                    f"{type(one).__name__} has no mistaken expert (`expert(np_random, mistaken)`); "
+                    "collect explorations with mistaken=0"
+                )
         self._experts: list[Any] = []
+        self._how = {"mistaken": True} if mistaken else {}
 
     def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None:
         """Give the rows named by ``mask`` a new expert, whose style is drawn from their seed."""
@@ -38,7 +48,7 @@ class ScriptedPolicy:
         for row in rows:
             # The env draws from default_rng(seed): another stream, lest style mirror the scene.
             np_random = np.random.default_rng([int(seeds[row]), 2])
-            self._experts[row] = self._envs[row].expert(np_random)
+            self._experts[row] = self._envs[row].expert(np_random, **self._how)
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """(N, A) float32, from the envs' state; ``obs`` is not looked at."""

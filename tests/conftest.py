@@ -75,10 +75,14 @@ class ToyPolicy:
         return np.concatenate([toward, np.ones((len(toward), 1))], axis=1).astype(np.float32)
 
 
-def collect_toys(out: Path, pause: float = 0.0, lazy: int = 0, config: CollectConfig | None = None):
+def collect_toys(
+    out: Path, pause: float = 0.0, lazy: int = 0, config: CollectConfig | None = None,
+    make_mistaken=None,
+):  # fmt: skip
     """A dataset of toys in ``out``; returns the summary."""
     config = config or CollectConfig(episodes=8, seed=100, workers=2, shard=3)
-    return collect(partial(ToyEnv, pause=pause), partial(ToyPolicy, lazy=lazy), config, out)
+    env, policy = partial(ToyEnv, pause=pause), partial(ToyPolicy, lazy=lazy)
+    return collect(env, policy, config, out, make_mistaken=make_mistaken)
 
 
 @pytest.fixture(scope="session")

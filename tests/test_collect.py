@@ -113,7 +113,7 @@ def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
     env = ToyEnv()
     spec = spec_of_env(env)
     noisy = CollectConfig(episodes=1, action_noise=0.3, burst=1.0)
-    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, noisy, explore=False))
+    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, noisy, phases=False))
     wanted = ToyPolicy(env)
     wanted.reset([104])
     for n in range(len(episode)):
@@ -123,7 +123,7 @@ def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
     assert not np.array_equal(episode.action, episode.label)
     assert np.abs(episode.action).max() <= 1
     clean = CollectConfig(episodes=1, action_noise=0, burst=0)
-    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, clean, explore=False))
+    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, clean, phases=False))
     assert np.array_equal(episode.action, episode.label)
 
 
@@ -151,6 +151,40 @@ def test_explorations_are_spread_kept_and_not_demonstrations(tmp_path: Path) -> 
         batch = windows.get(np.arange(len(windows)))
         assert batch.plan_mask[:, :, 0][batch.exists].all() == e.demonstration
         assert batch.plan_mask.any() == e.demonstration
+
+
+def test_mistakes_are_spread_over_the_explorations() -> None:
+    config = CollectConfig(explore=0.5, mistaken=0.5)
+    explores = [config.explores(i) for i in range(8)]
+    assert explores == [False, True] * 4
+    assert [config.errs(i) for i in range(8)] == [False, False, False, True] * 2
+    for explore, mistaken in ((0.375, 0.4), (1.0, 0.3), (0.6, 1.0), (0.3, 0.0)):
+        config = CollectConfig(explore=explore, mistaken=mistaken)
+        errs = [i for i in range(1000) if config.errs(i)]
+        assert len(errs) == round(1000 * explore * mistaken)
+        assert all(config.explores(i) for i in errs)
+
+
+class Backward(ToyPolicy):
+    """Goes the wrong way."""
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        return -super().act(obs)
+
+
+def test_who_is_mistaken_acts_in_those_episodes_alone(tmp_path: Path) -> None:
+    config = CollectConfig(episodes=4, seed=100, workers=1, explore=0.5)
+    collect_toys(tmp_path, config=config, make_mistaken=Backward)
+    dataset = Dataset(tmp_path)
+    for e in dataset.episodes:
+        wanted = ToyPolicy(ToyEnv())
+        wanted.reset([e.seed])
+        rows = slice(e.start, e.start + e.length)
+        label = np.concatenate(
+            [wanted.act({"proprio": p[None]}) for p in dataset.stream("proprio")[rows]]
+        )
+        sign = -1 if config.errs(e.index) else 1
+        np.testing.assert_allclose(dataset.stream("label")[rows], sign * label, atol=1e-6)
 
 
 def test_an_exploration_goes_through_all_of_its_phases() -> None:

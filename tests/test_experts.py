@@ -37,6 +37,26 @@ def test_recovers_from_noise_and_bursts(pose: str) -> None:
     assert results.count("success") >= 37
 
 
+def test_a_mistaken_expert_fails_in_every_way_and_at_times_succeeds() -> None:
+    env, outcomes, missed = PickCan(cameras=()), [], []
+    for seed in range(40):
+        env.reset(seed=seed)
+        expert, info = env.expert(np.random.default_rng(seed), mistaken=True), {"outcome": ""}
+        for _ in range(100):
+            action = expert.act()
+            assert np.abs(action).max() <= 1
+            _, _, terminated, _, info = env.step(action)
+            if expert.closed == expert.patience and env.opening < 0.01:  # shut, around nothing
+                missed.append(np.linalg.norm(env.can_position - env.tcp_position))
+            if terminated:
+                break
+        outcomes.append(info["outcome"])
+    assert {"success", "not_grasped", "dropped"} <= set(outcomes)
+    assert 4 <= outcomes.count("success") <= 20
+    assert len(missed) > 10
+    assert np.median(missed) < 0.1
+
+
 @pytest.mark.parametrize("moment", [3, 8, 14, 18])
 def test_follows_a_can_that_was_moved_and_tipped(moment: int) -> None:
     env = PickCan(pose="upright", cameras=())

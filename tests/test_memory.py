@@ -46,10 +46,9 @@ def remembered(model: WorldModel, c: Context, leaves: Leaves, rows: slice = slic
         found["plan"].append(model.read_action(model._read_leaf("plan", plan, AT, memory)))
         found["outcome"].append(model.read_outcomes(memory))
         model.remember_act(memory, c.action[rows, n], c.act_time[rows, n])
-        patches, change = model._denoise_next(
-            memory, leaves.latest[rows, n], leaves.next_patches[rows, n],
-            leaves.next_change[rows, n], AT,
-        )  # fmt: skip
+        denoise = model._denoiser(memory, leaves.latest[rows, n])
+        noisy = leaves.next_patches[rows, n], leaves.next_change[rows, n]
+        patches, change = denoise(*noisy, AT)
         found["patches"].append(patches)
         found["change"].append(change)
     return {name: torch.stack(values, dim=1) for name, values in found.items()}

@@ -111,8 +111,8 @@ def test_an_untrained_model_imagines_mostly_what_it_saw() -> None:
     model = tiny_model(random_gates=False)
     context, leaves = inputs(model)
     prediction, _ = model(context, leaves)
-    latest, first, _ = torch.tensor([2.0, 0.0, 0.0]).softmax(0)
-    mixture = latest * leaves.latest + first * leaves.first[:, None]
+    latest, first, body, _ = torch.tensor([2.0, 0.0, 0.0, 0.0]).softmax(0)
+    mixture = latest * leaves.latest + first * leaves.first[:, None] + body * prediction.body
     torch.testing.assert_close(prediction.next_patches, mixture)
     assert not prediction.next_change[..., 0].isnan().any()
 
@@ -124,6 +124,30 @@ def test_what_is_uncovered_can_be_copied_from_the_first_picture() -> None:
     context, leaves = inputs(model)
     prediction, _ = model(context, leaves)
     torch.testing.assert_close(prediction.next_patches, leaves.first[:, None].expand(-1, 2, -1, -1))
+
+
+def test_the_body_is_drawn_in_the_pose_that_the_action_leads_to_and_from_nothing_else() -> None:
+    model = tiny_model()
+    context, leaves = inputs(model)
+    body = model(context, leaves)[0].body
+    other = leaves._replace(latest=-leaves.latest, next_patches=-leaves.next_patches)
+    noisy = context._replace(patches=-context.patches)
+    assert torch.equal(model(noisy, other)[0].body, body)
+    moved = model(context._replace(action=-context.action), leaves)[0].body
+    assert not torch.allclose(moved, body, atol=1e-4)
+    with torch.no_grad():
+        model.paint.read.bias.view(4, -1)[:, 5] = 50.0
+    torch.testing.assert_close(model(context, leaves)[0].next_patches, body)
+
+
+def test_what_is_copied_from_the_body_does_not_teach_it() -> None:
+    model = tiny_model()
+    prediction, _ = model(*inputs(model))
+    prediction.next_patches.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.body.parameters())
+    prediction, _ = model(*inputs(model))
+    prediction.body.square().sum().backward()
+    assert all(p.grad.any() for p in model.body.parameters())
 
 
 def test_waves_are_octaves() -> None:

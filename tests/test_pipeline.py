@@ -130,8 +130,8 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert len(marked) == found["endless"]["starts"]
     assert np.diff([*marked, 25]).max() <= 10  # its patience
     html = (out / "report.html").read_text(encoding="utf-8")
-    assert html.count("data:video/mp4;base64,") == 2
-    assert found["outcomes"]["imagined"]["episodes"] == 4
+    assert html.count("data:video/mp4;base64,") == 3  # demonstration, exploration, mistake
+    assert found["outcomes"]["imagined"]["episodes"] == 6
     assert found["demonstrations"]["proprio_mm"] == {}  # too few episodes for an interval
 
     out = tmp_path / "judge"

@@ -92,6 +92,11 @@ def test_scripted_says_when_there_is_no_expert():
         ScriptedPolicy(Unscripted())
 
 
+def test_scripted_says_when_the_expert_makes_no_mistakes():
+    with pytest.raises(ValueError, match=r"Desk has no mistaken expert.*mistaken=0"):
+        ScriptedPolicy(Desk(), mistaken=True)
+
+
 class CountingPlanner:
     """Plans whose numbers tell row seed, draw and place: seed + 100 draw + place / 10."""
 

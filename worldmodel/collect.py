@@ -58,6 +58,13 @@ class CollectConfig:
             "teach what follows from actions; no plan is learned from them"
         },
     )
+    mistaken: float = field(
+        default=0.5,
+        metadata={
+            "help": "share of the explorations in which the scripted expert errs by centimetres "
+            "about where things are; the others are disturbed in phases"
+        },
+    )
     shard: int = field(default=10, metadata={"help": "episodes per file"})
 
     def __post_init__(self) -> None:
@@ -66,21 +73,31 @@ class CollectConfig:
                 f"expected episodes and shard >= 1, workers and seed >= 0; got {self.episodes}, "
                 f"{self.shard}, {self.workers}, {self.seed}"
             )
-        if not (0 <= self.action_noise <= 2 and 0 <= self.burst <= 1 and 0 <= self.explore <= 1):
+        shares = self.burst, self.explore, self.mistaken
+        if not (0 <= self.action_noise <= 2 and all(0 <= share <= 1 for share in shares)):
             raise ValueError(
-                "expected action_noise in 0..2, burst and explore in 0..1, got "
-                f"{self.action_noise}, {self.burst} and {self.explore}"
+                "expected action_noise in 0..2, burst, explore and mistaken in 0..1, got "
+                f"{self.action_noise}, {self.burst}, {self.explore} and {self.mistaken}"
             )
 
     def explores(self, episode: int) -> bool:
         """Whether this episode is an exploration: they are spread evenly over the dataset."""
-        return int((episode + 1) * self.explore) > int(episode * self.explore)
+        return _spread(episode, self.explore)
+
+    def errs(self, episode: int) -> bool:
+        """Whether this episode is an exploration by a mistaken expert, spread as evenly."""
+        return self.explores(episode) and _spread(int(episode * self.explore), self.mistaken)
 
 
-def executor(spec: DataSpec, seed: int, config: CollectConfig, explore: bool) -> Executor:
+def _spread(number: int, share: float) -> bool:
+    """Of the numbers 0, 1, 2 … this share, evenly."""
+    return int((number + 1) * share) > int(number * share)
+
+
+def executor(spec: DataSpec, seed: int, config: CollectConfig, phases: bool) -> Executor:
     """What turns the wanted actions of the episode with this seed into the executed ones."""
     rng = np.random.default_rng([seed, 1])
-    return Exploration(spec.A, rng) if explore else Disturbance(spec.A, config, rng)
+    return Exploration(spec.A, rng) if phases else Disturbance(spec.A, config, rng)
 
 
 def run_episode(env: Any, policy: Actor, spec: DataSpec, seed: int, disturb: Executor) -> Episode:
@@ -113,12 +130,16 @@ def run_episode(env: Any, policy: Actor, spec: DataSpec, seed: int, disturb: Exe
 def collect(
     make_env: Callable[[], Any], make_policy: Callable[[Any], Actor], config: CollectConfig,
     out: Path, on_progress: Callable[[int, str], None] | None = None,
+    make_mistaken: Callable[[Any], Actor] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Collect ``config.episodes`` episodes into ``out`` and return a summary.
 
-    Both factories must be picklable. Run again after a stop, it goes on; UserError if ``out`` holds
+    ``make_mistaken`` makes who acts in ``config.mistaken`` of the explorations (None: no such
+    episodes). The factories must be picklable. Run again after a stop, it goes on; UserError if ``out`` holds
     data of another configuration, RunError if a policy never succeeds or the disk is full.
     """
+    if make_mistaken is None:
+        config = replace(config, mistaken=0.0)
     env = make_env()
     spec = spec_of_env(env)
     env.close()
@@ -136,8 +157,9 @@ def collect(
     workers = min(config.workers or usable_cores(), max(1, len(todo)))
     context = multiprocessing.get_context("spawn")  # fork hangs once the parent has used EGL
     pool = ProcessPoolExecutor(
-        workers, context, initializer=_start, initargs=(make_env, make_policy, spec, config, out)
-    )
+        workers, context, initializer=_start,
+        initargs=(make_env, make_policy, make_mistaken, spec, config, out),
+    )  # fmt: skip
     try:
         for future in as_completed([pool.submit(_shard, k) for k in todo]):
             episodes, attempts = future.result()
@@ -155,30 +177,34 @@ def collect(
 
 # -- in a worker ----------------------------------------------------------------------------------
 
-_worker: tuple[Any, Actor, DataSpec, CollectConfig, Path]
+_worker: tuple[Any, Actor, Actor | None, DataSpec, CollectConfig, Path]
 
 
 def _start(
-    make_env: Callable[[], Any], make_policy: Callable[[Any], Actor], spec: DataSpec,
-    config: CollectConfig, out: Path,
+    make_env: Callable[[], Any], make_policy: Callable[[Any], Actor],
+    make_mistaken: Callable[[Any], Actor] | None, spec: DataSpec, config: CollectConfig, out: Path,
 ) -> None:  # fmt: skip
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=end_with_parent, daemon=True).start()
     env = make_env()
-    _worker = env, make_policy(env), spec, config, out
+    mistaken = make_mistaken(env) if make_mistaken else None
+    _worker = env, make_policy(env), mistaken, spec, config, out
 
 
 def _shard(number: int) -> tuple[int, int]:
     """Collect and write one shard; returns episodes kept and episodes tried."""
-    env, policy, spec, config, out = _worker
+    env, expert, mistaken, spec, config, out = _worker
     first = number * config.shard
     episodes, attempts = [], 0
     for i in range(first, first + _size(config, number)):
+        explore, errs = config.explores(i), config.errs(i)
+        policy = mistaken if errs and mistaken else expert
         for j in range(ATTEMPTS):
             attempts += 1
-            seed, explore = config.seed + i + j * RETRY, config.explores(i)
-            episode = run_episode(env, policy, spec, seed, executor(spec, seed, config, explore))
+            seed = config.seed + i + j * RETRY
+            disturb = executor(spec, seed, config, phases=explore and not errs)
+            episode = run_episode(env, policy, spec, seed, disturb)
             if episode.succeeded or explore or config.keep == "all":
                 episodes.append(episode)
                 break

@@ -160,11 +160,17 @@ class PolicyConfig:
     noise: float = field(
         default=0.0, metadata={"help": "standard deviation of noise added to every action"}
     )
+    mistaken: bool = field(
+        default=False,
+        metadata={"help": "scripted: an expert that errs about where things are, and fails so"},
+    )
     device: str = field(default="cpu", metadata={"help": "where a checkpoint runs: cpu, cuda"})
 
     def __post_init__(self) -> None:
         if (self.name == "checkpoint") != bool(self.path):
             raise ValueError("name=checkpoint and path=… go together: write policy=<path>")
+        if self.mistaken and self.name != "scripted":
+            raise ValueError(f"mistaken=true goes with policy=scripted, got name={self.name}")
 
 
 def make_env(config: EnvConfig) -> gymnasium.Env:
@@ -227,7 +233,7 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
             case "random":
                 policy = policies.RandomPolicy(env)
             case "scripted":
-                policy = policies.ScriptedPolicy(env)
+                policy = policies.ScriptedPolicy(env, config.mistaken)
             case "checkpoint":
                 policy = policies.load(
                     config.path,

@@ -6,8 +6,10 @@ import time
 
 import torch
 
+from worldmodel.body import Body
 from worldmodel.model import WorldModel
 from worldmodel.objective import ObjectiveConfig, feature_layers, next_count
+from worldmodel.painter import Painter
 
 
 def stem_flops(model: WorldModel) -> int:
@@ -20,18 +22,28 @@ def stem_flops(model: WorldModel) -> int:
     return total * len(model.spec.cameras)
 
 
+def _stages_flops(part: Painter | Body) -> int:
+    """Forward FLOPs from a grid of cells to the pictures of one observation (all cameras)."""
+    (h, w), total = part.grid, 0
+    for stage in part.stages:
+        for name, weight in stage.named_parameters():
+            if name.startswith("enlarge"):
+                total += 2 * h * w * weight.numel()
+            else:
+                total += 2 * 4 * h * w * weight.numel()
+        h, w = 2 * h, 2 * w
+    return total + 2 * h * w * part.read.weight.numel()
+
+
 def painter_flops(model: WorldModel) -> int:
     """Forward FLOPs of the painter for one observation (all cameras)."""
-    (h, w), total = model.paint.grid, 0
-    for enlarge, skip, refine in zip(
-        model.paint.enlarge, model.paint.skip, model.paint.refine, strict=True
-    ):
-        total += 2 * h * w * enlarge.get_parameter("weight").numel()
-        h, w = 2 * h, 2 * w
-        for convolution in (skip, refine):
-            total += 2 * h * w * convolution.get_parameter("weight").numel()
-    total += 2 * h * w * model.paint.read.weight.numel()
-    return total * len(model.spec.cameras)
+    return len(model.spec.cameras) * _stages_flops(model.paint)
+
+
+def body_flops(model: WorldModel) -> int:
+    """Forward FLOPs of the body's picture of one observation (all cameras)."""
+    pose = sum(2 * weight.numel() for weight in model.body.pose.parameters())
+    return pose + len(model.spec.cameras) * _stages_flops(model.body)
 
 
 def trunk_flops(model: WorldModel, tokens: int, layers: int, keys: int | None = None) -> int:
@@ -53,7 +65,7 @@ def training_flops(model: WorldModel, steps: int, objective: ObjectiveConfig) ->
     depth = model.config.trunk.depth
     J = next_count(steps, objective)
     S = segment_tokens(model, steps, objective)
-    outside = (steps + 1 + J) * stem_flops(model) + J * painter_flops(model)
+    outside = (steps + 1 + J) * stem_flops(model) + J * (painter_flops(model) + body_flops(model))
     flops = 3 * (trunk_flops(model, S, depth) + outside)
     if objective.name == "self_flow":
         flops += trunk_flops(model, S, feature_layers(depth)[1]) + (steps + J) * stem_flops(model)
@@ -64,7 +76,7 @@ def imagination_flops(model: WorldModel, flow_steps: int, window: int) -> int:
     """FLOPs of one imagined step: its context once, and K readings of the next observation."""
     depth, N1 = model.config.trunk.depth, model.patches + 1
     ring = window * (N1 + 1)
-    context = stem_flops(model) + trunk_flops(model, N1 + 1, depth, ring)
+    context = stem_flops(model) + trunk_flops(model, N1 + 1, depth, ring) + body_flops(model)
     return context + flow_steps * (
         stem_flops(model) + trunk_flops(model, N1, depth, ring + N1) + painter_flops(model)
     )

@@ -25,14 +25,14 @@ from worldmodel.retrace import Retraced, dream, watch
 from worldmodel.rollout import RolloutConfig
 from worldmodel.trials import MakeEnv, MakePolicy
 
-#: what is imagined: name -> `explore` of record()
-BEHAVIOURS = {"demonstrations": False, "explorations": True}
+#: what is imagined: name -> `explore` of record(); in mistakes an expert acts that errs
+BEHAVIOURS = {"demonstrations": False, "explorations": True, "mistakes": False}
 
 
 @dataclass(frozen=True)
 class ImagineConfig:
     episodes: int = field(
-        default=100, metadata={"help": "episodes of each kind: demonstrations, explorations"}
+        default=100, metadata={"help": "episodes of each kind: demonstrations, explorations, mistakes"}
     )
     seed: int = field(default=60_000, metadata={"help": "episode i runs with seed + i"})
     steps: int = field(default=100, metadata={"help": "longest horizon"})
@@ -47,31 +47,32 @@ class ImagineConfig:
 
 
 def imagine(
-    make_env: MakeEnv, make_policy: MakePolicy, make_own: MakePolicy, model: WorldModel,
-    probe: StateProbe, config: ImagineConfig, branches: BranchConfig, long: EndlessConfig,
-    sampler: RolloutConfig, out: Path, about: dict[str, Any],
+    make_env: MakeEnv, make_policy: MakePolicy, make_mistaken: MakePolicy, make_own: MakePolicy,
+    model: WorldModel, probe: StateProbe, config: ImagineConfig, branches: BranchConfig,
+    long: EndlessConfig, sampler: RolloutConfig, out: Path, about: dict[str, Any],
     on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Write videos, ``result.json`` and ``report.html`` into ``out``.
 
     Each episode starts from one real observation and takes the actions that were executed in the
-    simulator, ``make_policy``'s; ``make_own`` is the model's own policy, for the long run.
+    simulator, ``make_policy``'s or, in the kind "mistakes", ``make_mistaken``'s; ``make_own`` is
+    the model's own policy, for the long run.
     ``on_progress`` is told of every episode acted, imagined and judged: see
     :func:`total_progress`.
     """
     env = make_env()
-    policy, studies, matter, run = make_policy(env), {}, {}, {}
+    policy, mistaken = make_policy(env), make_mistaken(env)
+    studies, matter, run = {}, {}, {}
     everything: list[tuple[Recording, Retraced, Retraced]] = []
     count = getattr(env.unwrapped, "count", None)
     unnoised = replace(sampler, context_noise=0.0)
     try:
         for kind, explore in BEHAVIOURS.items():
             recordings = []
-            for i in range(config.episodes):
-                recordings.append(
-                    record(env, policy, model.spec, config.seed + i, explore, config.steps)
-                )
-                on_progress(1, f"{kind}: acted with seed {config.seed + i}")
+            actor = mistaken if kind == "mistakes" else policy
+            for seed in range(config.seed, config.seed + config.episodes):
+                recordings.append(record(env, actor, model.spec, seed, explore, config.steps))
+                on_progress(1, f"{kind}: acted with seed {seed}")
             check_truth(recordings)
 
             def told(n: int, kind: str = kind) -> None:
@@ -101,7 +102,7 @@ def imagine(
             for r, frames in list(zip(recordings, imagined, strict=True))[: config.videos]:
                 name = f"{kind}_{r.seed}.mp4"
                 write_comparison(out / "videos" / name, r.images[1:], frames)
-            if not explore:
+            if kind == "demonstrations":
                 matter = branch(
                     env, model, probe, recordings, branches, sampler, config.seed, on_progress
                 )

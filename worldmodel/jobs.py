@@ -52,9 +52,12 @@ def run_demo(folder: Path, config: DemoConfig, env: EnvConfig, policy: PolicyCon
 def run_collect(folder: Path, config: CollectConfig, env: EnvConfig, policy: PolicyConfig) -> None:
     from worldmodel.collect import collect
 
+    errs = None
+    if policy.name == "scripted" and config.explore and config.mistaken:
+        errs = partial(make_policy, dataclasses.replace(policy, mistaken=True))
     with progress("collect", total=config.episodes, unit="episodes") as bar:
         summary = collect(
-            partial(make_env, env), partial(make_policy, policy), config, folder, bar.advance
+            partial(make_env, env), partial(make_policy, policy), config, folder, bar.advance, errs
         )
     write_json(folder / "result.json", {**identity(env, policy), **summary})
     print(f"dataset: {folder}")
@@ -174,10 +177,12 @@ def run_rollout(
     probe, _ = load_probe(find_probe(options.probe))
     about = {**identity(env, policy), "checkpoint": options.checkpoint, "probe": options.probe}
     own = PolicyConfig(name="checkpoint", path=str(find_checkpoint(options.checkpoint)))
+    errs = dataclasses.replace(policy, mistaken=True) if policy.name == "scripted" else policy
     with progress("rollout", total=total_progress(config, branches, long)) as bar:
         s = imagine(
-            partial(make_env, env), partial(make_policy, policy), partial(make_policy, own), model,
-            probe, config, branches, long, sampler, folder, about, bar.advance,
+            partial(make_env, env), partial(make_policy, policy), partial(make_policy, errs),
+            partial(make_policy, own), model, probe, config, branches, long, sampler, folder, about,
+            bar.advance,
         )  # fmt: skip
     for kind in BEHAVIOURS:
         figures = s[kind]["imagined"]

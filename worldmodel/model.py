@@ -6,6 +6,7 @@ N patches per observation (all cameras), Q numbers per patch, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldmodel.body import Body
 from worldmodel.flow import integrate
 from worldmodel.layers import rope
 from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
@@ -74,7 +76,9 @@ class WorldModel(nn.Module):
         self.kind = nn.ParameterDict({k: nn.Parameter(0.02 * torch.randn(D)) for k in kinds})
         self.chunk_place = nn.Parameter(0.02 * torch.randn(config.chunk, D))
         self.trunk = Trunk(config.trunk)
-        self.paint = Painter((h, w), config.patch, D, self.embed_obs.stem.channels)
+        channels = self.embed_obs.stem.channels
+        self.paint = Painter((h, w), config.patch, D, channels)
+        self.body = Body(P, len(spec.cameras), (h, w), config.patch, D, channels)
         # how the robot itself moves, from its own numbers: what the trunk reads is added to it
         self.motion = nn.Sequential(
             nn.Linear(P + A, D), nn.GELU(approximate="tanh"), nn.Linear(D, D),
@@ -127,11 +131,20 @@ class WorldModel(nn.Module):
         lead = patches.shape[:2]
         return x.unflatten(0, lead) + self.kind["obs"], [m.unflatten(0, lead) for m in maps]
 
+    def _expect(self, state: Tensor) -> tuple[Tensor, Tensor, View]:
+        """From the state (B, J, P + A) alone, proprioception and action: the change (B, J, P) that
+        the robot will make, an embedding (B, J, D) of it, and its picture in the pose it takes."""
+        motion = self.motion(state).float()
+        proprio = self.proprio_scale.inverse(state[..., : self.spec.P])
+        pose = self.proprio_scale(proprio + self.change_scale.inverse(motion))
+        robot = self.embed_motion(torch.cat([state, motion, waves(pose)], dim=-1))
+        return motion, robot, self.body(pose.detach().flatten(0, 1))
+
     def _embed_next(
-        self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(B, J, N, Q), (B, J, P), the tokens of o_n (B, J, N + 1, D) and a_n (B, J, D), and the
-        state (B, J, P + A) -> tokens (B, J, N + 1, D) and the motion (B, J, P) expected of it.
+        self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor, robot: Tensor
+    ) -> Tensor:
+        """(B, J, N, Q), (B, J, P), the tokens of o_n (B, J, N + 1, D) and a_n (B, J, D), and where the
+        robot is and will be (B, J, D) -> tokens (B, J, N + 1, D).
 
         Each token begins with what stands in its place now, with what is done, and with where the
         robot will be: dynamics are learned several times faster than where attention has to find
@@ -139,11 +152,7 @@ class WorldModel(nn.Module):
         """
         x, _ = self.embed_obs(patches.flatten(0, 1), self.embed_change(change).flatten(0, 1))
         x = x.unflatten(0, patches.shape[:2]) + self.kind["next"] + obs + act[..., None, :]
-        motion = self.motion(state).float()
-        proprio = self.proprio_scale.inverse(state[..., : self.spec.P])
-        expected = self.proprio_scale(proprio + self.change_scale.inverse(motion))
-        pose = torch.cat([state, motion, waves(expected)], dim=-1)
-        return x + self.embed_motion(pose)[..., None, :], motion
+        return x + robot[..., None, :]
 
     def _view(self, patches: Tensor, maps: list[Tensor]) -> View:
         """(B, J, N, Q) and the stem's maps (B, J, C, c, h', w') of it, camera by camera."""
@@ -153,19 +162,22 @@ class WorldModel(nn.Module):
         return View(pictures, [m.flatten(0, 2) for m in maps])
 
     def _read_next(
-        self, x: Tensor, latest: View, first: View, motion: Tensor
+        self, x: Tensor, latest: View, first: View, body: View, motion: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Trunk output (B, J, N + 1, D) -> patches (B, J, N, Q) and change (B, J, P).
 
-        ``latest`` and ``first`` are what may be copied from, ``motion`` (B, J, P) the change
-        expected from proprioception and action alone.
+        ``latest``, ``first`` and ``body`` are what may be copied from, ``motion`` (B, J, P) the
+        change expected from proprioception and action alone.
         """
-        B, C = len(x), len(self.spec.cameras)
-        tokens = rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=C)
-        painted = self.paint(tokens, latest, first)
-        painted = rearrange(painted, "(b j k) c h w -> b j k h w c", b=B, k=C)
-        change = motion + self.read_change(x[..., -1, :]).float()
-        return patchify(painted, self.config.patch), change
+        tokens = rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=len(self.spec.cameras))
+        painted = self._unview(self.paint(tokens, latest, first, body), len(x))
+        return painted, motion + self.read_change(x[..., -1, :]).float()
+
+    def _unview(self, pictures: Tensor, batch: int) -> Tensor:
+        """(B J C, 3, h, w) -> patches (B, J, N, Q)."""
+        C = len(self.spec.cameras)
+        pictures = rearrange(pictures, "(b j k) c h w -> b j k h w c", b=batch, k=C)
+        return patchify(pictures, self.config.patch)
 
     def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
         """(..., H, A) and the tokens of o_n (..., N + 1, D), of which proprio's is used."""
@@ -194,9 +206,10 @@ class WorldModel(nn.Module):
         obs, act = tokens[:, :, :-1], tokens[:, :, -1]
         known = context.action * (1 - context.act_time[..., None])
         state = torch.cat([context.proprio, known], dim=-1)[:, leaves.next_steps]
-        nxt, motion = self._embed_next(
+        motion, robot, body = self._expect(state)
+        nxt = self._embed_next(
             leaves.next_patches, leaves.next_change,
-            obs[:, leaves.next_steps], act[:, leaves.next_steps], state,
+            obs[:, leaves.next_steps], act[:, leaves.next_steps], robot,
         )  # fmt: skip
         plan = self._embed_plan(leaves.plan, obs[:, :, None])
         outcome = self.kind["outcome"].expand(B, T, -1)
@@ -226,8 +239,12 @@ class WorldModel(nn.Module):
         latest = self._view(leaves.latest, [m[:, leaves.next_steps] for m in maps])
         old = leaves.first[:, None].expand(-1, J, -1, -1)
         old_maps = [m[:, None].expand(-1, J, *[-1] * 4) for m in self.embed_obs.maps(leaves.first)]
+        # the body's picture has a loss of its own; what is copied from it does not change it
+        seen = View(body.pictures.detach(), [m.detach() for m in body.maps])
+        first = self._view(old, old_maps)
         prediction = Prediction(
-            *self._read_next(nxt.unflatten(1, (J, N1)), latest, self._view(old, old_maps), motion),
+            *self._read_next(nxt.unflatten(1, (J, N1)), latest, first, seen, motion),
+            self._unview(body.pictures, B),
             motion,
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
@@ -297,22 +314,22 @@ class WorldModel(nn.Module):
         plan = integrate(predict, noise, steps)
         return self.action_scale.inverse(plan).clamp(-1.0, 1.0)
 
-    def _denoise_next(
-        self, memory: Memory, latest: Tensor, patches: Tensor, change: Tensor, t: float
-    ) -> tuple[Tensor, Tensor]:
-        """The clean next observation (B, N, Q), (B, P) as seen in a noisy one at flow time t."""
-        tokens, motion = self._embed_next(
-            patches[:, None], change[:, None], memory.obs[:, None], memory.act[:, None],
-            memory.state[:, None],
-        )  # fmt: skip
-        out = self._read_leaf("next", tokens[:, 0], t, memory)
-        patches, change = self._read_next(
-            out[:, None],
-            self._view(latest[:, None], memory.maps),
-            self._view(memory.first[:, None], memory.first_maps),
-            motion,
-        )
-        return patches[:, 0], change[:, 0]
+    def _denoiser(
+        self, memory: Memory, latest: Tensor
+    ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+        """From a noisy next observation (B, N, Q), (B, P) at a flow time to the clean one in it."""
+        motion, robot, body = self._expect(memory.state[:, None])
+        first = self._view(memory.first[:, None], memory.first_maps)
+        seen = self._view(latest[:, None], memory.maps)
+        obs, act = memory.obs[:, None], memory.act[:, None]
+
+        def denoise(patches: Tensor, change: Tensor, t: float) -> tuple[Tensor, Tensor]:
+            tokens = self._embed_next(patches[:, None], change[:, None], obs, act, robot)[:, 0]
+            out = self._read_leaf("next", tokens, t, memory)[:, None]
+            patches, change = self._read_next(out, seen, first, body, motion)
+            return patches[:, 0], change[:, 0]
+
+        return denoise
 
     @torch.no_grad()
     def sample_next(
@@ -324,10 +341,10 @@ class WorldModel(nn.Module):
         ``latest`` (B, N, Q) is the clean observation before it. The change is in env units.
         """
         B, N, Q = latest.shape
+        denoise = self._denoiser(memory, latest)
 
         def predict(x: Tensor, t: float) -> Tensor:
-            noisy = x[:, : N * Q].view(B, N, Q), x[:, N * Q :]
-            patches, change = self._denoise_next(memory, latest, *noisy, t)
+            patches, change = denoise(x[:, : N * Q].view(B, N, Q), x[:, N * Q :], t)
             return torch.cat([patches.flatten(1), change], dim=1)
 
         x = integrate(predict, torch.cat([noise[0].flatten(1), noise[1]], 1), steps, method)

@@ -67,6 +67,9 @@ class ObjectiveConfig:
     weight_change: float = field(
         default=0.5, metadata={"help": "weight of the loss of the change in proprioception"}
     )
+    weight_body: float = field(
+        default=1.0, metadata={"help": "weight of the loss of the robot's own picture"}
+    )
     weight_plan: float = field(default=1.0, metadata={"help": "weight of the plan loss"})
     weight_inverse: float = field(default=0.05, metadata={"help": "weight of the inverse loss"})
     weight_outcome: float = field(default=0.1, metadata={"help": "weight of the outcome loss"})
@@ -196,12 +199,14 @@ def self_flow_loss(
     next_error = velocity_loss(prediction.next_patches, x_next[0], t_next.tau[..., :-1, None])
     change_error = velocity_loss(prediction.next_change, x_next[1], t_next.tau[..., -1:])
     motion_error = (prediction.motion - x_next[1]).square()
+    body_error = (prediction.body - x_next[0]).square()
     follows = batch.exists[:, steps]  # (B, J)
     plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
     plan_mask = batch.plan_mask[:, :, None].expand(B, T, M, H)
     terms = {
         "next": (config.weight_next, masked_mean(next_error.mean((-2, -1)), follows)),
         "change": (config.weight_change, masked_mean(change_error.mean(-1), follows)),
+        "body": (config.weight_body, masked_mean(body_error.mean((-2, -1)), follows)),
         "motion": (config.weight_change, masked_mean(motion_error.mean(-1), follows)),
         "plan": (config.weight_plan, masked_mean(plan_error, plan_mask)),
         "outcome": (config.weight_outcome, outcome_loss(prediction.outcome, batch.outcome)),

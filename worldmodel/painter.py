@@ -23,46 +23,60 @@ FLOW_SCALE = 4.0  # pixels, of a displacement that is read as 1
 
 
 class View(NamedTuple):
-    """Pictures of one camera each, and what the stem made of them."""
+    """Pictures of one camera each, and the maps that a network made of them, or made them from."""
 
     pictures: Tensor  # (M, 3, h, w) in [-1, 1]
     maps: list[Tensor]  # (M, c, h/2, w/2), (M, c, h/4, w/4), …
 
 
-class Painter(nn.Module):
-    """Tokens (M, (h/p)(w/p), D), the latest and the first pictures -> the next pictures."""
+class Stage(nn.Module):
+    """Twice the resolution: (M, i, j, a) -> (M, 2i, 2j, b), with ``seen`` maps beside it."""
 
-    READ = (3, 3, 2)  # numbers per pixel: paint, shares, flow
+    def __init__(self, a: int, b: int, seen: int = 0) -> None:
+        super().__init__()
+        self.enlarge = nn.Linear(a, 4 * b)
+        self.skip = nn.Conv2d(seen * b, b, 1) if seen else None
+        self.refine = nn.Conv2d(b, b, 3, padding=1)
+
+    def forward(self, x: Tensor, *seen: Tensor) -> Tensor:
+        """``seen`` are maps (M, b, 2i, 2j), as many as was said."""
+        x = rearrange(self.enlarge(x), "m i j (a b c) -> m c (i a) (j b)", a=2, b=2)
+        if self.skip is not None:
+            x = x + self.skip(torch.cat(seen, dim=1))
+        x = F.gelu(x, approximate="tanh")
+        return F.gelu(self.refine(x) + x, approximate="tanh").permute(0, 2, 3, 1)
+
+
+class Painter(nn.Module):
+    """Tokens (M, (h/p)(w/p), D) and three pictures that may be copied from -> the next pictures."""
+
+    READ = (3, 4, 2)  # numbers per pixel: paint, shares, flow
 
     def __init__(self, size: tuple[int, int], patch: int, width: int, channels: list[int]) -> None:
-        """``channels`` of the stem's maps, at h/2 first and h/p last."""
+        """``channels`` of the views' maps, at h/2 first and h/p last."""
         super().__init__()
         self.grid = size[0] // patch, size[1] // patch
         stages = [width, *reversed(channels[:-1])]  # coarse to fine
-        self.enlarge = nn.ModuleList(nn.Linear(a, 4 * b) for a, b in itertools.pairwise(stages))
-        self.skip = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in stages[1:])
-        self.refine = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for c in stages[1:])
+        self.stages = nn.ModuleList(Stage(a, b, seen=3) for a, b in itertools.pairwise(stages))
         self.read = nn.Conv2d(stages[-1], 4 * sum(self.READ), 3, padding=1)
         nn.init.zeros_(self.read.weight)
         start = torch.zeros(4, sum(self.READ))
         start[:, 3] = 2.0  # most of a picture stays as it is
         self.read.bias = nn.Parameter(start.flatten())
 
-    def forward(self, tokens: Tensor, latest: View, first: View) -> Tensor:
+    def forward(self, tokens: Tensor, latest: View, first: View, body: View) -> Tensor:
         """Pictures (M, 3, h, w) in [-1, 1], in and out."""
         x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
-        maps = [torch.cat(pair, dim=1) for pair in zip(latest.maps, first.maps, strict=True)]
-        stages = zip(self.enlarge, self.skip, self.refine, reversed(maps[:-1]), strict=True)
-        for enlarge, skip, refine, seen in stages:
-            x = rearrange(enlarge(x), "m i j (a b c) -> m c (i a) (j b)", a=2, b=2)
-            x = F.gelu(x + skip(seen), approximate="tanh")
-            x = F.gelu(refine(x) + x, approximate="tanh").permute(0, 2, 3, 1)
+        depth = len(self.stages)
+        maps = zip(latest.maps[:depth], first.maps[:depth], body.maps, strict=True)
+        for stage, seen in zip(self.stages, reversed(list(maps)), strict=True):
+            x = stage(x, *seen)
         out = self.read(x.permute(0, 3, 1, 2)).float()
         out = rearrange(out, "m (a b c) i j -> m c (i a) (j b)", a=2, b=2)
         paint, shares, flow = out.split(self.READ, dim=1)
         moved = move(latest.pictures, FLOW_SCALE * flow.permute(0, 2, 3, 1))
-        share = shares.softmax(dim=1)[:, :, None]
-        return share[:, 0] * moved + share[:, 1] * first.pictures + share[:, 2] * paint
+        mixed = torch.stack([moved, first.pictures, body.pictures, paint], dim=1)
+        return (shares.softmax(dim=1)[:, :, None] * mixed).sum(dim=1)
 
 
 def move(images: Tensor, flow: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from worldmodel.windows import Windows
 
 REFRESH = 16  # updates that share a set of dreams
+FLOW_STEPS = 2  # K, as in a rollout: pictures of fewer steps are blurred in another way
 
 
 class Dreams(NamedTuple):
@@ -33,8 +34,8 @@ class Dreams(NamedTuple):
 
 @torch.no_grad()
 def dream(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tensor:
-    """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, imagined in one flow step each after
-    the first, which is real. Actions and proprioception are the recorded ones."""
+    """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, all imagined but the first. Actions
+    and proprioception are the recorded ones."""
     patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
     action, known = model.action_scale(batch.action), proprio.new_zeros(len(proprio))
     memory, found = model.memory(len(proprio)), [batch.images[:, 0]]
@@ -45,7 +46,7 @@ def dream(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tens
             torch.randn(patches.shape, generator=generator).to(patches.device),
             torch.randn(proprio[:, 0].shape, generator=generator).to(patches.device),
         )
-        patches = model.sample_next(memory, patches, noise, steps=1)[0].clamp(-1.0, 1.0)
+        patches = model.sample_next(memory, patches, noise, steps=FLOW_STEPS)[0].clamp(-1.0, 1.0)
         found.append(model.show(patches))
     return torch.stack(found, dim=1)
 

@@ -104,7 +104,7 @@ class TrainState:
     def compile(self) -> None:
         """Compile in place, part by part: names of weights stay, graphs stay small."""
         for model in (self.model, self.teacher):
-            for part in (*model.trunk.blocks, model.embed_obs, model.paint):
+            for part in (*model.trunk.blocks, model.embed_obs, model.paint, model.body):
                 part.compile()
 
     def save(self, file: Path, fingerprint: dict[str, Any]) -> None:

@@ -1,0 +1,51 @@
+"""The robot's own picture: what the cameras show when it stands in a given pose.
+
+A visual model of one's own body [Chen et al. 2022, arXiv 2111.06389], here from proprioception to
+pictures. Where the robot is follows from its own numbers, so it need not be carried from picture to
+picture, where it would wear away; whatever else moves can't be known from them, and stays faint.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldmodel.painter import Stage, View
+from worldmodel.tokens import WAVES, waves
+
+
+class Body(nn.Module):
+    """Pose (M, P), normalised, -> the pictures of all C cameras, and the maps behind them."""
+
+    def __init__(
+        self, P: int, cameras: int, size: tuple[int, int], patch: int, width: int,
+        channels: list[int],
+    ) -> None:  # fmt: skip
+        """``channels`` of the maps, at h/2 first and h/p last, as the stem's."""
+        super().__init__()
+        self.cameras, self.grid = cameras, (size[0] // patch, size[1] // patch)
+        cells, coarse = cameras * self.grid[0] * self.grid[1], width // 8
+        self.pose = nn.Sequential(
+            nn.Linear(P + 2 * WAVES * P, width), nn.GELU(approximate="tanh"),
+            nn.Linear(width, width), nn.GELU(approximate="tanh"),
+            nn.Linear(width, cells * coarse),
+        )  # fmt: skip
+        stages = [coarse, *reversed(channels[:-1])]
+        self.stages = nn.ModuleList(Stage(a, b) for a, b in itertools.pairwise(stages))
+        self.read = nn.Conv2d(stages[-1], 4 * 3, 3, padding=1)
+
+    def forward(self, pose: Tensor) -> View:
+        """Pictures (M C, 3, h, w), camera by camera, and maps (M C, c, h/2, w/2), …"""
+        x = F.gelu(self.pose(torch.cat([pose, waves(pose)], dim=-1)), approximate="tanh")
+        x = rearrange(
+            x, "m (k i j d) -> (m k) i j d", k=self.cameras, i=self.grid[0], j=self.grid[1]
+        )
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.insert(0, x.permute(0, 3, 1, 2))
+        return View(F.pixel_shuffle(self.read(maps[0]), 2).float(), maps)
