@@ -135,8 +135,9 @@ def collect(
     """Collect ``config.episodes`` episodes into ``out`` and return a summary.
 
     ``make_mistaken`` makes who acts in ``config.mistaken`` of the explorations (None: no such
-    episodes). The factories must be picklable. Run again after a stop, it goes on; UserError if ``out`` holds
-    data of another configuration, RunError if a policy never succeeds or the disk is full.
+    episodes). The factories must be picklable. Run again after a stop, it goes on; UserError if
+    ``out`` holds data of another configuration, RunError if a policy never succeeds or the disk is
+    full.
     """
     if make_mistaken is None:
         config = replace(config, mistaken=0.0)

@@ -32,7 +32,8 @@ BEHAVIOURS = {"demonstrations": False, "explorations": True, "mistakes": False}
 @dataclass(frozen=True)
 class ImagineConfig:
     episodes: int = field(
-        default=100, metadata={"help": "episodes of each kind: demonstrations, explorations, mistakes"}
+        default=100,
+        metadata={"help": "episodes of each kind: demonstrations, explorations, mistakes"},
     )
     seed: int = field(default=60_000, metadata={"help": "episode i runs with seed + i"})
     steps: int = field(default=100, metadata={"help": "longest horizon"})

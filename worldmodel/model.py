@@ -143,8 +143,8 @@ class WorldModel(nn.Module):
     def _embed_next(
         self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor, robot: Tensor
     ) -> Tensor:
-        """(B, J, N, Q), (B, J, P), the tokens of o_n (B, J, N + 1, D) and a_n (B, J, D), and where the
-        robot is and will be (B, J, D) -> tokens (B, J, N + 1, D).
+        """(B, J, N, Q), (B, J, P), the tokens of o_n (B, J, N + 1, D) and a_n (B, J, D), and where
+        the robot is and will be (B, J, D) -> tokens (B, J, N + 1, D).
 
         Each token begins with what stands in its place now, with what is done, and with where the
         robot will be: dynamics are learned several times faster than where attention has to find
