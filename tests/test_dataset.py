@@ -219,6 +219,19 @@ def test_the_first_picture_of_a_sample_is_of_its_episode_and_not_later(toys: Pat
     assert set(whole) == set(range(start, latest.max() + 1))
 
 
+def test_single_frames_are_observations_of_the_chosen_episodes(toys: Path) -> None:
+    dataset = Dataset(toys)
+    chosen = dataset.episodes[2:5]
+    windows = dataset.windows(3, 4, [e.index for e in chosen])
+    images, proprio = windows.frames(300, np.random.default_rng(0))
+    every = dataset.stream("proprio")
+    row = [int(np.flatnonzero((every == p).all(axis=1))[0]) for p in proprio]
+    assert np.array_equal(dataset.stream("images")[row], images)
+    last = chosen[-1].start + chosen[-1].length
+    assert set(row) <= set(range(chosen[0].start, last + 1))
+    assert len(set(row)) > 0.8 * sum(e.length for e in chosen)
+
+
 def test_stretches_are_as_long_as_asked_or_whole_episodes(tmp_path: Path) -> None:
     collect_toys(tmp_path, config=CollectConfig(episodes=8, seed=100, workers=1, explore=0.25))
     dataset, T = Dataset(tmp_path), 3

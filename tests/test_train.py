@@ -37,6 +37,10 @@ class FakeWindows:
     def stretches(self, count: int, steps: int, rng: np.random.Generator, demonstrations: float):
         return rng.integers(0, len(self) - 3, count), np.full(count, 3)
 
+    def frames(self, count: int, rng: np.random.Generator):
+        batch = self.get(rng.integers(0, len(self), count))
+        return batch.images[:, 0], batch.proprio[:, 0]
+
     def get(self, indices: np.ndarray, length: int | None = None):
         B, T = len(indices), length or self.T
         rng = np.random.default_rng(indices.tolist())

@@ -179,6 +179,10 @@ class WorldModel(nn.Module):
         pictures = rearrange(pictures, "(b j k) c h w -> b j k h w c", b=batch, k=C)
         return patchify(pictures, self.config.patch)
 
+    def picture_body(self, pose: Tensor) -> Tensor:
+        """Normalised proprioception (M, P) -> patches (M, N, Q) of the robot in that pose."""
+        return self._unview(self.body(pose).pictures, len(pose))[:, 0]
+
     def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
         """(..., H, A) and the tokens of o_n (..., N + 1, D), of which proprio's is used."""
         x = self.embed_action(plan) + self.kind["plan"] + self.chunk_place

@@ -238,6 +238,12 @@ def self_flow_loss(
     return loss, metrics
 
 
+def body_loss(model: WorldModel, images: Tensor, proprio: Tensor) -> Tensor:
+    """Squared error of the robot's own picture for observations uint8 (M, C, h, w, 3), (M, P)."""
+    patches, pose = model.observe(images, proprio)
+    return (model.picture_body(pose) - patches).square().mean()
+
+
 def outcome_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy for success and termination, squared error for reward and value: (B, T, 4)."""
     binary = F.binary_cross_entropy_with_logits(predicted[..., [0, 2]], target[..., [0, 2]])

@@ -21,7 +21,13 @@ from worldmodel.errors import RunError, UserError
 from worldmodel.flops import matmul_rate, segment_tokens, training_flops
 from worldmodel.log import MetricLog, Progress
 from worldmodel.model import ModelConfig, WorldModel
-from worldmodel.objective import ObjectiveConfig, Segment, representation_head, self_flow_loss
+from worldmodel.objective import (
+    ObjectiveConfig,
+    Segment,
+    body_loss,
+    representation_head,
+    self_flow_loss,
+)
 from worldmodel.optim import OptimConfig, adamw, ema_decay, ema_update, learning_rate
 from worldmodel.rehearsal import REFRESH, Dreams, dream_along, rehearse
 from worldmodel.spec import DataSpec
@@ -52,6 +58,13 @@ class TrainConfig:
     )
     rehearse_steps: int = field(
         default=32, metadata={"help": "env steps imagined on end for that, at most"}
+    )
+    body_frames: int = field(
+        default=128,
+        metadata={
+            "help": "single frames per update for the robot's own picture, which costs little and "
+            "needs many"
+        },
     )
     seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
@@ -146,10 +159,12 @@ class TrainState:
 def train_step(
     state: TrainState, batch: Segment, objective: ObjectiveConfig, steps: int,
     context: AbstractContextManager, dreamt: Tensor | None = None,
+    frames: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """One update. A loss or gradient that is not finite stops it before anything changes.
 
-    ``dreamt`` uint8 (R, T, C, h, w, 3) are the imagined pictures of the first R segments.
+    ``dreamt`` uint8 (R, T, C, h, w, 3) are the imagined pictures of the first R segments,
+    ``frames`` further observations, uint8 (M, C, h, w, 3) and (M, P), for the robot's picture.
     """
     config = state.optim_config
     lr = learning_rate(state.step, steps, config)
@@ -157,7 +172,9 @@ def train_step(
         loss, metrics = self_flow_loss(
             state.model, state.head, state.teacher, batch, objective, state.generator, dreamt
         )
-    values = {name: float(value) for name, value in metrics.items()}
+        if frames is not None:
+            loss = loss + objective.weight_body * body_loss(state.model, *frames)
+    values = {name: float(value) for name, value in metrics.items()} | {"loss": loss.item()}
     state.optimizer.zero_grad(set_to_none=True)
     if np.isfinite(values["loss"]):
         loss.backward()
@@ -225,7 +242,7 @@ def train(
             k: getattr(config, k)
             for k in (
                 "steps", "batch", "segment", "demonstrations", "rehearse", "rehearse_after",
-                "rehearse_steps", "seed",
+                "rehearse_steps", "body_frames", "seed",
             )
         },
     }  # fmt: skip
@@ -261,7 +278,12 @@ def train(
         try:
             while state.step < config.steps:
                 batch, dreamt = next_batch(state, windows, config, context)
-                rows.append(train_step(state, batch, objective, config.steps, context, dreamt))
+                frames = None
+                if config.body_frames:
+                    frames = windows.frames(config.body_frames, state.rng)
+                    frames = tuple(torch.from_numpy(x).to(device) for x in frames)
+                row = train_step(state, batch, objective, config.steps, context, dreamt, frames)
+                rows.append(row)
                 now = time.monotonic()
                 if state.step % config.log_every == 0 or state.step == config.steps:
                     speed = len(rows) / (now - mark)

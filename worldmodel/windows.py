@@ -86,6 +86,13 @@ class Windows:
         )
         return self.get(self._order[place], rng)
 
+    def frames(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Random observations: images uint8 (count, C, h, w, 3) and proprio (count, P)."""
+        place = np.sort(rng.integers(0, len(self), count))
+        episode = np.searchsorted(self._ends, place, side="right")
+        frame = self._first[episode] + place - self._ends[episode] + self._lengths[episode]
+        return self._arrays["images"][frame], self._arrays["proprio"][frame]
+
     def stretches(
         self, count: int, steps: int, rng: np.random.Generator, demonstrations: float
     ) -> tuple[np.ndarray, np.ndarray]:
