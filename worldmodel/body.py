@@ -48,4 +48,5 @@ class Body(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.insert(0, x.permute(0, 3, 1, 2))
-        return View(F.pixel_shuffle(self.read(maps[0]), 2).float(), maps)
+        pictures = rearrange(self.read(maps[0]), "m (c a b) i j -> m c (i a) (j b)", a=2, b=2)
+        return View(pictures.float(), maps)
