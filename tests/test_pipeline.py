@@ -120,6 +120,8 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert cli.main(words) == 0
     found = result(out)
     assert found["demonstrations"]["real frames"]["psnr"][0] == 60
+    mixed = [found["demonstrations"][f"only {c} imagined"]["psnr"][0] for c in ("front", "wrist")]
+    assert found["demonstrations"]["imagined"]["psnr"][0] < min(mixed) < 60
     assert np.isfinite(found["explorations"]["imagined"]["can_mm"]).all()
     assert np.isfinite(found["actions"]["gripper"]["error_mm"])
     assert found["endless"]["starts"] >= 3  # more where this model takes the task for done

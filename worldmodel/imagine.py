@@ -91,6 +91,10 @@ def imagine(
                     np.repeat(r.images[:1], len(r), axis=0) for r in recordings
                 ],
                 "real frames": [r.images[1:] for r in recordings],
+                **{
+                    f"only {name} imagined": _only(c, imagined, recordings)
+                    for c, name in enumerate(model.spec.cameras)
+                },
             }
             studies[kind] = {
                 name: Fidelity(frames, recordings, probe, model.spec.cameras, count)
@@ -135,6 +139,16 @@ def imagine(
 def total_progress(config: ImagineConfig, branches: BranchConfig, long: EndlessConfig) -> int:
     """How many units of work :func:`imagine` tells of."""
     return len(BEHAVIOURS) * 4 * config.episodes + branches.starts + long.steps
+
+
+def _only(
+    camera: int, imagined: Sequence[np.ndarray], recordings: Sequence[Recording]
+) -> list[np.ndarray]:
+    """Real frames with this camera's pictures imagined: which camera spoils the reading."""
+    mixed = [r.images[1:].copy() for r in recordings]
+    for frames, found in zip(mixed, imagined, strict=True):
+        frames[:, camera] = found[:, camera]
+    return mixed
 
 
 def outcomes_of(
