@@ -36,7 +36,7 @@ def truth(dataset: Dataset) -> list[Episode]:
     return [
         run_episode(
             env, ToyPolicy(env), dataset.spec, e.seed,
-            executor(dataset.spec, e.seed, config, explore=False),
+            executor(dataset.spec, e.seed, config, phases=False),
         )
         for e in dataset.episodes
     ]  # fmt: skip
