@@ -131,14 +131,14 @@ class WorldModel(nn.Module):
         lead = patches.shape[:2]
         return x.unflatten(0, lead) + self.kind["obs"], [m.unflatten(0, lead) for m in maps]
 
-    def _expect(self, state: Tensor) -> tuple[Tensor, Tensor, View]:
+    def _expect(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From the state (B, J, P + A) alone, proprioception and action: the change (B, J, P) that
-        the robot will make, an embedding (B, J, D) of it, and its picture in the pose it takes."""
+        the robot will make, an embedding (B, J, D) of it, and the pose (B, J, P) that it takes."""
         motion = self.motion(state).float()
         proprio = self.proprio_scale.inverse(state[..., : self.spec.P])
         pose = self.proprio_scale(proprio + self.change_scale.inverse(motion))
         robot = self.embed_motion(torch.cat([state, motion, waves(pose)], dim=-1))
-        return motion, robot, self.body(pose.detach().flatten(0, 1))
+        return motion, robot, pose
 
     def _embed_next(
         self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor, robot: Tensor
@@ -210,11 +210,13 @@ class WorldModel(nn.Module):
         obs, act = tokens[:, :, :-1], tokens[:, :, -1]
         known = context.action * (1 - context.act_time[..., None])
         state = torch.cat([context.proprio, known], dim=-1)[:, leaves.next_steps]
-        motion, robot, body = self._expect(state)
-        nxt = self._embed_next(
-            leaves.next_patches, leaves.next_change,
-            obs[:, leaves.next_steps], act[:, leaves.next_steps], robot,
-        )  # fmt: skip
+        motion, robot, pose = self._expect(state)
+        nxt = tokens[:, :0, :-1]
+        if J:
+            nxt = self._embed_next(
+                leaves.next_patches, leaves.next_change,
+                obs[:, leaves.next_steps], act[:, leaves.next_steps], robot,
+            )  # fmt: skip
         plan = self._embed_plan(leaves.plan, obs[:, :, None])
         outcome = self.kind["outcome"].expand(B, T, -1)
         inverse = self.embed_action(leaves.inverse) + self.kind["inverse"]
@@ -240,15 +242,26 @@ class WorldModel(nn.Module):
         if stop:
             return None, features
         _, nxt, plan, outcome, inverse = x.split(sizes, dim=1)
-        latest = self._view(leaves.latest, [m[:, leaves.next_steps] for m in maps])
-        old = leaves.first[:, None].expand(-1, J, -1, -1)
-        old_maps = [m[:, None].expand(-1, J, *[-1] * 4) for m in self.embed_obs.maps(leaves.first)]
-        # the body's picture has a loss of its own; what is copied from it does not change it
-        seen = View(body.pictures.detach(), [m.detach() for m in body.maps])
-        first = self._view(old, old_maps)
+        picture = painted = leaves.next_patches  # of the right shape where J = 0
+        change = leaves.next_change
+        if J:
+            latest = self._view(leaves.latest, [m[:, leaves.next_steps] for m in maps])
+            old = self.embed_obs.maps(leaves.first)
+            first = self._view(
+                leaves.first[:, None].expand(-1, J, -1, -1),
+                [m[:, None].expand(-1, J, *[-1] * 4) for m in old],
+            )
+            # the body's picture has a loss of its own; what is copied from it does not change it
+            body = self.body(pose.detach().flatten(0, 1))
+            seen = View(body.pictures.detach(), [m.detach() for m in body.maps])
+            painted, change = self._read_next(
+                nxt.unflatten(1, (J, N1)), latest, first, seen, motion
+            )
+            picture = self._unview(body.pictures, B)
         prediction = Prediction(
-            *self._read_next(nxt.unflatten(1, (J, N1)), latest, first, seen, motion),
-            self._unview(body.pictures, B),
+            painted,
+            change,
+            picture,
             motion,
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
@@ -322,7 +335,8 @@ class WorldModel(nn.Module):
         self, memory: Memory, latest: Tensor
     ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
         """From a noisy next observation (B, N, Q), (B, P) at a flow time to the clean one in it."""
-        motion, robot, body = self._expect(memory.state[:, None])
+        motion, robot, pose = self._expect(memory.state[:, None])
+        body = self.body(pose[:, 0])
         first = self._view(memory.first[:, None], memory.first_maps)
         seen = self._view(latest[:, None], memory.maps)
         obs, act = memory.obs[:, None], memory.act[:, None]
