@@ -33,7 +33,7 @@ class ScriptedPolicy:
             if mistaken and "mistaken" not in inspect.signature(one.expert).parameters:
                 raise ValueError(
                     f"{type(one).__name__} has no mistaken expert (`expert(np_random, mistaken)`); "
-                    "collect explorations with mistaken=0"
+                    "`worldmodel collect mistaken=0`, `worldmodel rollout mistakes=false`"
                 )
         self._experts: list[Any] = []
         self._how = {"mistaken": True} if mistaken else {}

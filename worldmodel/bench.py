@@ -176,7 +176,8 @@ def bench_train(
     from worldmodel.leaves import OUTCOMES
     from worldmodel.objective import Segment
     from worldmodel.optim import OptimConfig
-    from worldmodel.train import TrainState, train_step
+    from worldmodel.train import train_step
+    from worldmodel.train_state import TrainState
     from worldmodel.transformer import parameter_count
 
     if config.threads:

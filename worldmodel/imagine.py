@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ class ImagineConfig:
         default=100,
         metadata={"help": "episodes of each kind: demonstrations, explorations, mistakes"},
     )
+    mistakes: bool = field(
+        default=True, metadata={"help": "with policy=scripted, those of a mistaken expert too"}
+    )
     seed: int = field(default=60_000, metadata={"help": "episode i runs with seed + i"})
     steps: int = field(default=100, metadata={"help": "longest horizon"})
     videos: int = field(default=4, metadata={"help": "videos of each kind"})
@@ -48,29 +51,28 @@ class ImagineConfig:
 
 
 def imagine(
-    make_env: MakeEnv, make_policy: MakePolicy, make_mistaken: MakePolicy, make_own: MakePolicy,
-    model: WorldModel, probe: StateProbe, config: ImagineConfig, branches: BranchConfig,
-    long: EndlessConfig, sampler: RolloutConfig, out: Path, about: dict[str, Any],
+    make_env: MakeEnv, who: Mapping[str, MakePolicy], make_own: MakePolicy, model: WorldModel,
+    probe: StateProbe, config: ImagineConfig, branches: BranchConfig, long: EndlessConfig,
+    sampler: RolloutConfig, out: Path, about: dict[str, Any],
     on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Write videos, ``result.json`` and ``report.html`` into ``out``.
 
     Each episode starts from one real observation and takes the actions that were executed in the
-    simulator, ``make_policy``'s or, in the kind "mistakes", ``make_mistaken``'s; ``make_own`` is
-    the model's own policy, for the long run.
+    simulator: for every kind in ``who``, of those in BEHAVIOURS, by the policy named there.
+    ``make_own`` is the model's own policy, for the long run.
     ``on_progress`` is told of every episode acted, imagined and judged: see
     :func:`total_progress`.
     """
     env = make_env()
-    policy, mistaken = make_policy(env), make_mistaken(env)
+    actors = {kind: make_policy(env) for kind, make_policy in who.items()}
     studies, matter, run = {}, {}, {}
     everything: list[tuple[Recording, Retraced, Retraced]] = []
     count = getattr(env.unwrapped, "count", None)
     unnoised = replace(sampler, context_noise=0.0)
     try:
-        for kind, explore in BEHAVIOURS.items():
-            recordings = []
-            actor = mistaken if kind == "mistakes" else policy
+        for kind, actor in actors.items():
+            explore, recordings = BEHAVIOURS[kind], []
             for seed in range(config.seed, config.seed + config.episodes):
                 recordings.append(record(env, actor, model.spec, seed, explore, config.steps))
                 on_progress(1, f"{kind}: acted with seed {seed}")
@@ -136,9 +138,11 @@ def imagine(
     return result
 
 
-def total_progress(config: ImagineConfig, branches: BranchConfig, long: EndlessConfig) -> int:
+def total_progress(
+    kinds: int, config: ImagineConfig, branches: BranchConfig, long: EndlessConfig
+) -> int:
     """How many units of work :func:`imagine` tells of."""
-    return len(BEHAVIOURS) * 4 * config.episodes + branches.starts + long.steps
+    return kinds * 4 * config.episodes + branches.starts + long.steps
 
 
 def _only(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from worldmodel.report import Report
     from worldmodel.rollout import RolloutConfig
     from worldmodel.train import TrainConfig
+    from worldmodel.trials import MakePolicy
 
 
 def run_demo(folder: Path, config: DemoConfig, env: EnvConfig, policy: PolicyConfig) -> None:
@@ -170,21 +171,23 @@ def run_rollout(
     long: EndlessConfig, sampler: RolloutConfig, env: EnvConfig, policy: PolicyConfig,
 ) -> None:  # fmt: skip
     from worldmodel import checkpoint
-    from worldmodel.imagine import BEHAVIOURS, imagine, total_progress
+    from worldmodel.imagine import imagine, total_progress
     from worldmodel.probe import load_probe
 
     model = checkpoint.load(find_checkpoint(options.checkpoint)).model
     probe, _ = load_probe(find_probe(options.probe))
     about = {**identity(env, policy), "checkpoint": options.checkpoint, "probe": options.probe}
     own = PolicyConfig(name="checkpoint", path=str(find_checkpoint(options.checkpoint)))
-    errs = dataclasses.replace(policy, mistaken=True) if policy.name == "scripted" else policy
-    with progress("rollout", total=total_progress(config, branches, long)) as bar:
+    plays = partial(make_policy, policy)
+    who: dict[str, MakePolicy] = {"demonstrations": plays, "explorations": plays}
+    if policy.name == "scripted" and config.mistakes:
+        who["mistakes"] = partial(make_policy, dataclasses.replace(policy, mistaken=True))
+    with progress("rollout", total=total_progress(len(who), config, branches, long)) as bar:
         s = imagine(
-            partial(make_env, env), partial(make_policy, policy), partial(make_policy, errs),
-            partial(make_policy, own), model, probe, config, branches, long, sampler, folder, about,
-            bar.advance,
+            partial(make_env, env), who, partial(make_policy, own), model, probe, config, branches,
+            long, sampler, folder, about, bar.advance,
         )  # fmt: skip
-    for kind in BEHAVIOURS:
+    for kind in who:
         figures = s[kind]["imagined"]
         errors = ", ".join(
             f"{name.removesuffix('_mm')} {value[0]:.1f} mm"

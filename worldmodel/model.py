@@ -212,7 +212,7 @@ class WorldModel(nn.Module):
         state = torch.cat([context.proprio, known], dim=-1)[:, leaves.next_steps]
         motion, robot, pose = self._expect(state)
         nxt = tokens[:, :0, :-1]
-        if J:
+        if J:  # agents train plans alone, and nothing can be convolved over no pictures
             nxt = self._embed_next(
                 leaves.next_patches, leaves.next_change,
                 obs[:, leaves.next_steps], act[:, leaves.next_steps], robot,

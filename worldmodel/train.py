@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import time
@@ -18,19 +17,19 @@ from torch import Tensor, nn
 from worldmodel import checkpoint
 from worldmodel.device import autocast, pick_device
 from worldmodel.errors import RunError, UserError
-from worldmodel.flops import matmul_rate, segment_tokens, training_flops
+from worldmodel.flops import body_flops, matmul_rate, segment_tokens, training_flops
 from worldmodel.log import MetricLog, Progress
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import (
     ObjectiveConfig,
     Segment,
     body_loss,
-    representation_head,
     self_flow_loss,
 )
-from worldmodel.optim import OptimConfig, adamw, ema_decay, ema_update, learning_rate
-from worldmodel.rehearsal import REFRESH, Dreams, dream_along, rehearse
+from worldmodel.optim import OptimConfig, ema_decay, ema_update, learning_rate
+from worldmodel.rehearsal import REFRESH, dream_along, rehearse
 from worldmodel.spec import DataSpec
+from worldmodel.train_state import TrainState
 from worldmodel.validation import validate
 
 if TYPE_CHECKING:
@@ -92,70 +91,6 @@ class TrainResult:
     metrics: dict[str, float]
 
 
-class TrainState:
-    """All that an update changes; saved and restored as one file."""
-
-    def __init__(self, spec: DataSpec, model: ModelConfig, optim: OptimConfig, seed: int) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model = WorldModel(spec, model)
-            self.head = representation_head(model.trunk.width)
-        self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optim_config = optim
-        self.generator = torch.Generator().manual_seed(seed)
-        self.rng = np.random.default_rng(seed)
-        self.dreams: Dreams | None = None
-        self.step = 0
-        self.seconds = 0.0
-
-    def to(self, device: torch.device) -> TrainState:
-        for module in (self.model, self.head, self.teacher):
-            module.to(device)
-        self.optimizer = adamw([self.model, self.head], self.optim_config)
-        return self
-
-    def compile(self) -> None:
-        """Compile in place, part by part: names of weights stay, graphs stay small."""
-        for model in (self.model, self.teacher):
-            for part in (*model.trunk.blocks, model.embed_obs, model.paint, model.body):
-                part.compile()
-
-    def save(self, file: Path, fingerprint: dict[str, Any]) -> None:
-        tensors = (
-            checkpoint.pack("model", self.model.state_dict())
-            | checkpoint.pack("head", self.head.state_dict())
-            | checkpoint.pack("teacher", self.teacher.state_dict())
-            | checkpoint.pack("optimizer", checkpoint.optimizer_tensors(self.optimizer))
-            | {"generator": self.generator.get_state()}
-            | (checkpoint.pack("dreams", self.dreams._asdict()) if self.dreams else {})
-        )
-        header = {
-            "format": checkpoint.FORMAT, "step": self.step, "seconds": self.seconds,
-            "rng": self.rng.bit_generator.state, "fingerprint": fingerprint,
-        }  # fmt: skip
-        checkpoint.write_tensors(file, tensors, header)
-
-    def load(self, file: Path, fingerprint: dict[str, Any]) -> None:
-        tensors, header = checkpoint.read_tensors(file)
-        theirs = header["fingerprint"]
-        changed = [k for k in fingerprint if theirs.get(k) != fingerprint[k]]
-        if changed:
-            lines = [f"  {k}: was {theirs.get(k)}, is {fingerprint[k]}" for k in changed]
-            raise UserError(
-                f"resume=true, but {file} comes from another configuration:\n"
-                + "\n".join(lines)
-                + "\nuse the same settings, or another out=…"
-            )
-        for name in ("model", "head", "teacher"):
-            getattr(self, name).load_state_dict(checkpoint.unpack(name, tensors))
-        checkpoint.restore_optimizer(self.optimizer, checkpoint.unpack("optimizer", tensors))
-        dreams = checkpoint.unpack("dreams", tensors)
-        self.dreams = Dreams(**dreams) if dreams else None
-        self.generator.set_state(tensors["generator"])
-        self.rng.bit_generator.state = header["rng"]
-        self.step, self.seconds = header["step"], header["seconds"]
-
-
 def train_step(
     state: TrainState, batch: Segment, objective: ObjectiveConfig, steps: int,
     context: AbstractContextManager, dreamt: Tensor | None = None,
@@ -198,22 +133,27 @@ def train_step(
 
 def next_batch(
     state: TrainState, windows: Windows, config: TrainConfig, context: AbstractContextManager
-) -> tuple[Segment, Tensor | None]:
-    """The segments of the next update, rehearsed ones first, and the imagined pictures of those."""
+) -> tuple[Segment, Tensor | None, tuple[Tensor, Tensor] | None]:
+    """The segments of the next update, rehearsed ones first, the imagined pictures of those, and
+    single frames for the robot's picture."""
     device, share = state.model.grid.device, config.demonstrations
     ready = state.step >= config.rehearse_after * config.steps
     rows = round(config.rehearse * config.batch) if ready else 0
-    plain = Segment.of(windows.sample(config.batch - rows, state.rng, share), device)
-    if not rows:
-        return plain, None
-    if state.dreams is None or state.step % REFRESH == 0:
+    batch = Segment.of(windows.sample(config.batch - rows, state.rng, share), device)
+    dreamt = frames = None
+    if rows and (state.dreams is None or state.step % REFRESH == 0):
         with context:
             state.dreams = dream_along(
                 state.teacher, windows, config.batch, config.rehearse_steps, share, state.rng,
                 state.generator,
             )  # fmt: skip
-    rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng)
-    return Segment(*(torch.cat(pair) for pair in zip(rehearsed, plain, strict=True))), dreamt
+    if rows and state.dreams is not None:
+        rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng)
+        batch = Segment(*(torch.cat(pair) for pair in zip(rehearsed, batch, strict=True)))
+    if config.body_frames:
+        images, proprio = windows.frames(config.body_frames, state.rng)
+        frames = torch.from_numpy(images).to(device), torch.from_numpy(proprio).to(device)
+    return batch, dreamt, frames
 
 
 def train(
@@ -261,6 +201,7 @@ def train(
         for part in np.array_split(picks, max(1, len(picks) // config.batch))
     ]
     flops = training_flops(state.model, config.segment, objective) * config.batch
+    flops += 3 * config.body_frames * body_flops(state.model)
     tokens = segment_tokens(state.model, config.segment, objective) * config.batch
     with context:
         fast = torch.is_autocast_enabled(device.type)
@@ -277,11 +218,7 @@ def train(
     with Progress("train", config.steps, done=state.step, unit="updates") as bar:
         try:
             while state.step < config.steps:
-                batch, dreamt = next_batch(state, windows, config, context)
-                frames = None
-                if config.body_frames:
-                    frames = windows.frames(config.body_frames, state.rng)
-                    frames = tuple(torch.from_numpy(x).to(device) for x in frames)
+                batch, dreamt, frames = next_batch(state, windows, config, context)
                 row = train_step(state, batch, objective, config.steps, context, dreamt, frames)
                 rows.append(row)
                 now = time.monotonic()
