@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.controller import hand_down, rotation_vector, yaw_of
-from envs.scene import GRIPPER_MAX_OPENING
+from envs.scene import CAN_HALF_HEIGHT, CAN_RADIUS, GRIPPER_MAX_OPENING
 
 if TYPE_CHECKING:
     from envs.pick_can import PickCan
@@ -59,14 +59,14 @@ class PickCanExpert:
             return self._carry()
         return self._grasp()
 
-    def seen(self) -> np.ndarray:
-        """Where it takes the can's centre to be (3,), in m."""
-        return self.env.can_position
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where it takes the can's centre to be (3,), in m, and its axis to point, (3,)."""
+        return self.env.can_position, self.env.can_axis
 
     def _carry(self) -> np.ndarray:
         """Lift the held can, then bring it home; sideways only as far as it is off the table."""
         env, style = self.env, self.style
-        tcp, can = env.tcp_position, self.seen()
+        tcp, can = env.tcp_position, self.seen()[0]
         target = tcp.copy()
         target[2] = style.carry_clearance + tcp[2] - env.clearance
         sideways = np.clip((env.clearance - 0.005) / 0.04, 0.0, 1.0)
@@ -78,9 +78,8 @@ class PickCanExpert:
     def _grasp(self) -> np.ndarray:
         """Go above the can, down along a funnel as the alignment improves, and close around it."""
         env, style = self.env, self.style
-        tcp, command, can, axis = (
-            env.tcp_position, env.controller.position, self.seen(), env.can_axis,
-        )  # fmt: skip
+        tcp, command = env.tcp_position, env.controller.position
+        can, axis = self.seen()
         upright = abs(axis[2]) > 0.7
         command_yaw = yaw_of(env.controller.rotation)
         yaw = 0.0 if upright else _nearest_half_turn(np.arctan2(axis[1], axis[0]), command_yaw)
@@ -120,11 +119,12 @@ class PickCanExpert:
 
 
 class MistakenExpert(PickCanExpert):
-    """The same, wrong by centimetres about where the can is: it closes beside the can, pushes it,
-    tips it, holds it by the rim, and lifts an empty hand. After every attempt it errs anew.
+    """The same, wrong about where the can is: half of the time by centimetres, so that it closes
+    beside the can, pushes it, tips it or holds it by the rim, half of the time altogether, so that
+    its motion tells nothing of the can. It lifts an empty hand, and after every attempt errs anew.
     """
 
-    ERROR = 0.02, 0.09  # m, least and most; the open hand spans 0.08 m
+    ERROR = 0.02, 0.09  # m, least and most of the small errors; the open hand spans 0.08 m
 
     def __init__(self, env: PickCan, np_random: np.random.Generator) -> None:
         super().__init__(env, np_random)
@@ -132,9 +132,16 @@ class MistakenExpert(PickCanExpert):
         self._err()
 
     def _err(self) -> None:
-        rng = self.np_random
-        error = np.append(rng.uniform(*self.ERROR) * _direction(rng), rng.normal(0, 0.008))
-        self.believed = self.env.can_position + error
+        rng, env = self.np_random, self.env
+        if rng.random() < 0.5:
+            error = np.append(rng.uniform(*self.ERROR) * _direction(rng), rng.normal(0, 0.008))
+            self.believed, self.believed_axis = env.can_position + error, env.can_axis
+        else:
+            upright = rng.random() < 0.5
+            place = rng.uniform(*env.can_area)
+            self.believed = np.append(place, CAN_HALF_HEIGHT if upright else CAN_RADIUS)
+            lying = np.append(_direction(rng), 0.0)
+            self.believed_axis = np.array([0.0, 0.0, 1.0]) if upright else lying
         self.patience = int(rng.integers(3, 9))  # steps from closing to lifting
         self.lift = int(rng.integers(4, 20))  # steps
         self.closed = self.tried = 0
@@ -156,9 +163,11 @@ class MistakenExpert(PickCanExpert):
         target = np.append(command[:2] + risen * (self.env.home - command[:2]), 0.2)
         return self._action(target, yaw_of(self.env.controller.rotation), close=True)
 
-    def seen(self) -> np.ndarray:
-        """Where it takes the can's centre to be (3,), in m; the truth once it lifts it."""
-        return super().seen() if self.closed > self.patience else self.believed
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """What it takes to be the can's centre (3,), in m, and axis; the truth once it lifts it."""
+        if self.closed > self.patience:
+            return super().seen()
+        return self.believed, self.believed_axis
 
 
 def _direction(rng: np.random.Generator) -> np.ndarray:

@@ -110,6 +110,7 @@ class PickCan(ArmTask):
 
     task_name = "pick_can"
     home = np.array(HOME)  # m
+    can_area = CAN_LOW, CAN_HIGH  # m, where it may stand at the start
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class PickCan(ArmTask):
 
     def expert(self, np_random: np.random.Generator, mistaken: bool = False) -> PickCanExpert:
         """A scripted expert for the running episode, its style drawn from `np_random`; a `mistaken`
-        one errs by centimetres about where the can is."""
+        one errs about where the can is."""
         return (MistakenExpert if mistaken else PickCanExpert)(self, np_random)
 
     @property

@@ -18,7 +18,7 @@ from envs.controller import Controller, ControllerConfig, hand_down, rotation_ve
 from envs.options import one_of, picture_size, some_of
 from envs.randomize import RANDOMISATIONS, Randomiser
 from envs.rendering import Renderer
-from envs.scene import GRIPPER_MAX_OPENING, SceneConfig, build_model
+from envs.scene import GRIPPER_MAX_OPENING, TABLE_X, TABLE_Y, SceneConfig, build_model
 
 CAMERAS = ("front", "wrist")
 VIEWS = ("viewer", *CAMERAS)
@@ -101,6 +101,27 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         boxes["proprio"] = gymnasium.spaces.Box(_LOW, _HIGH, dtype=np.float32)
         self.observation_space: gymnasium.Space[Any] = gymnasium.spaces.Dict(boxes)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (len(ACTION_NAMES),), np.float32)
+
+    @property
+    def mounts(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """Hand-eye calibration of the wrist camera, in the words of `worldmodel.spec.Mount`; none
+        where `randomize` moves the cameras."""
+        if "wrist" not in self.cameras or "camera" in self.randomize:
+            return {}
+        model, (h, w) = self.model, self.image_size
+        camera, tcp = model.camera("wrist"), model.site("tcp")
+        turn = np.zeros(9)
+        mujoco.mju_quat2Mat(turn, camera.quat)
+        right, up, back = turn.reshape(3, 3).T
+        half = np.tan(np.radians(camera.fovy[0]) / 2)
+        rays = np.stack([right * half * w / h, -up * half, -back], axis=1)
+        wrist = {
+            "position": (0, 1, 2), "x_axis": (3, 4, 5), "y_axis": (6, 7, 8),
+            "offset": tuple((camera.pos - tcp.pos).tolist()),
+            "rays": tuple(rays.ravel().tolist()),
+            "area": (TABLE_X[0] - 0.05, TABLE_Y[0] - 0.1, TABLE_X[1] + 0.15, TABLE_Y[1] + 0.1),
+        }  # fmt: skip
+        return {"wrist": wrist}
 
     # What a task fills in ------------------------------------------------------------------------
 

@@ -53,8 +53,9 @@ def test_a_mistaken_expert_fails_in_every_way_and_at_times_succeeds() -> None:
         outcomes.append(info["outcome"])
     assert {"success", "not_grasped", "dropped"} <= set(outcomes)
     assert 4 <= outcomes.count("success") <= 20
-    assert len(missed) > 10
-    assert np.median(missed) < 0.1
+    near = np.array(missed) < 0.1
+    assert near.sum() > 10  # beside the can
+    assert (~near).sum() > 10  # anywhere
 
 
 @pytest.mark.parametrize("moment", [3, 8, 14, 18])

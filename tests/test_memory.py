@@ -30,6 +30,7 @@ def story(model: WorldModel) -> tuple[Context, Leaves]:
     return context, Leaves(
         tuple(range(STEPS)), r(B, STEPS, N, Q), r(B, STEPS, P),
         torch.full((B, STEPS, N + 1), AT), context.patches, context.patches[:, 0],
+        context.proprio[:, 0],
         r(B, STEPS, 1, H, A), torch.full((B, STEPS, 1, H), AT),
         r(B, STEPS - 1, A), torch.full((B, STEPS - 1), AT),
     )  # fmt: skip
@@ -54,16 +55,18 @@ def remembered(model: WorldModel, c: Context, leaves: Leaves, rows: slice = slic
     return {name: torch.stack(values, dim=1) for name, values in found.items()}
 
 
-@pytest.mark.parametrize("window", [1, 3])
-def test_cached_equals_uncached_for_three_windows(window: int) -> None:
-    model = tiny_model(window=window).eval()
+@pytest.mark.parametrize(("window", "mounted"), [(1, False), (3, False), (3, True)])
+def test_cached_equals_uncached_for_three_windows(window: int, mounted: bool) -> None:
+    model = tiny_model(window=window, mounted=mounted).eval()
     context, leaves = story(model)
     with torch.no_grad():
         whole, _ = model(context, leaves)
     found = remembered(model, context, leaves)
     close = {"atol": 2e-5, "rtol": 1e-4}
     torch.testing.assert_close(found["plan"], whole.plan[:, :, 0], **close)
-    torch.testing.assert_close(found["patches"], whole.next_patches, **close)
+    # a camera near the horizon, as some here are, makes much of the last digit
+    pictures = close | ({"atol": 5e-3} if mounted else {})
+    torch.testing.assert_close(found["patches"], whole.next_patches, **pictures)
     torch.testing.assert_close(found["change"], whole.next_change, **close)
     torch.testing.assert_close(found["outcome"][..., 1], whole.outcome[..., 1], **close)
 

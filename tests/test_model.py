@@ -19,7 +19,7 @@ from worldmodel.objective import (
     representation_head,
     self_flow_loss,
 )
-from worldmodel.spec import DataSpec, FeatureStats
+from worldmodel.spec import DataSpec, FeatureStats, Mount
 from worldmodel.tokens import patchify, unpatchify, waves
 from worldmodel.transformer import TransformerConfig
 
@@ -31,20 +31,24 @@ def stats(n: int) -> FeatureStats:
     return FeatureStats(mean=zero, std=one, min=zero, max=one, q01=zero, q99=one, count=10)
 
 
-def tiny_spec() -> DataSpec:
+def tiny_spec(mounted: bool = False) -> DataSpec:
+    rays = (0.0, -0.8, -0.4, 0.8, 0.0, 0.0, 0.0, -0.3, 0.9)
+    mount = Mount((0, 1, 2), (0, 1, 3), (4, 2, 1), (0.1, 0.0, 0.5), rays, (-2.0, -2.0, 2.0, 2.0))
     return DataSpec(
         env="", env_options={}, cameras=("front", "wrist"), image_size=(SIDE, SIDE),
         proprio_names=tuple(f"p{i}" for i in range(P)),
         action_names=tuple(f"a{i}" for i in range(A)),
         control_frequency=10.0, tasks=("reach",), proprio_stats=stats(P), change_stats=stats(P),
-        action_stats=stats(A),
+        action_stats=stats(A), mounts={"wrist": mount} if mounted else {},
     )  # fmt: skip
 
 
-def tiny_model(seed: int = 0, random_gates: bool = True, window: int = 3) -> WorldModel:
+def tiny_model(
+    seed: int = 0, random_gates: bool = True, window: int = 3, mounted: bool = False
+) -> WorldModel:
     torch.manual_seed(seed)
     config = ModelConfig("test", TransformerConfig(32, 3, 2, 2), patch=8, window=window, chunk=H)
-    model = WorldModel(tiny_spec(), config)
+    model = WorldModel(tiny_spec(mounted), config)
     if (
         random_gates
     ):  # at initialisation every block is the identity: nothing would depend on anything
@@ -62,7 +66,8 @@ def tiny_segment(seed: int = 0, batch: int = B) -> Segment:
     plan_mask = torch.ones(batch, T, H, dtype=torch.bool)
     plan_mask[:, -1, 2:] = False
     return Segment(
-        images, images[:, 0], torch.randn(batch, T + 1, P, generator=g),
+        images, images[:, 0], torch.randn(batch, P, generator=g),
+        torch.randn(batch, T + 1, P, generator=g),
         torch.ones(batch, T, dtype=torch.bool),
         torch.randn(batch, T, A, generator=g),
         torch.randn(batch, T, H, A, generator=g), plan_mask,
@@ -83,7 +88,7 @@ def inputs(model: WorldModel) -> tuple[Context, Leaves]:
     )  # fmt: skip
     leaves = Leaves(
         (0, 2), r(B, 2, N, Q), r(B, 2, P), torch.rand(B, 2, N + 1, generator=g),
-        r(B, 2, N, Q), r(B, N, Q),
+        r(B, 2, N, Q), r(B, N, Q), r(B, P),
         r(B, T, M, H, A), torch.rand(B, T, M, H, generator=g),
         r(B, T - 1, A), torch.rand(B, T - 1, generator=g),
     )  # fmt: skip
@@ -111,7 +116,8 @@ def test_an_untrained_model_imagines_mostly_what_it_saw() -> None:
     model = tiny_model(random_gates=False)
     context, leaves = inputs(model)
     prediction, _ = model(context, leaves)
-    latest, first, body, _ = torch.tensor([2.0, 0.0, 0.0, 0.0]).softmax(0)
+    moved, first, body, _, turned = torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0]).softmax(0)
+    latest = moved + turned  # of cameras that stand still
     mixture = latest * leaves.latest + first * leaves.first[:, None] + body * prediction.body
     torch.testing.assert_close(prediction.next_patches, mixture)
     assert not prediction.next_change[..., 0].isnan().any()
@@ -249,7 +255,7 @@ def loss_of(model: WorldModel, name: str, seed: int = 0, **changes):
 
 @pytest.mark.parametrize("name", ["flow", "dts", "self_flow"])
 def test_gradients_reach_every_parameter(name: str) -> None:
-    model = tiny_model()
+    model = tiny_model(mounted=name == "flow")
     (loss, metrics), head = loss_of(model, name, absent_action=0.5, cut=0.0)
     loss.backward()
     assert all(torch.isfinite(v) for v in metrics.values())

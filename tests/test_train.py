@@ -51,7 +51,8 @@ class FakeWindows:
         if self.poison:
             plan[:] = np.nan
         return SimpleNamespace(
-            images=images, first=images[:, 0], proprio=proprio, exists=np.ones((B, T), bool),
+            images=images, first=images[:, 0], first_proprio=proprio[:, 0], proprio=proprio,
+            exists=np.ones((B, T), bool),
             action=plan[:, :, 0], plan=plan, plan_mask=np.ones((B, T, H), bool),
             outcome=np.zeros((B, T, 4), np.float32),
         )  # fmt: skip
@@ -181,7 +182,7 @@ def test_dreams_begin_with_the_real_picture_and_are_cut_into_segments() -> None:
     model, windows, rng = tiny_model().eval(), FakeWindows(), np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     batch = Segment.of(windows.get(np.arange(4), length=5), torch.device("cpu"))
-    dreamt = dream(model, batch, generator)
+    dreamt = dream(model, batch, 2, generator)
     assert dreamt.shape == batch.images.shape
     assert torch.equal(dreamt[:, 0], batch.images[:, 0])
     assert (dreamt[:, 1:] != batch.images[:, 1:]).any()

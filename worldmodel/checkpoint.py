@@ -23,7 +23,7 @@ from worldmodel.files import atomic, write_json
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.spec import DataSpec
 
-FORMAT = 5
+FORMAT = 6
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.safetensors"
 
 

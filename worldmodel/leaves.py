@@ -39,6 +39,7 @@ class Leaves(NamedTuple):
     next_time: Tensor  # (B, J, N + 1)
     latest: Tensor  # (B, J, N, Q) o_n, clean, which the prediction may copy from
     first: Tensor  # (B, N, Q) an earlier observation, clean, likewise
+    first_proprio: Tensor  # (B, P) proprioception then
     plan: Tensor  # (B, T, M, H, A)
     plan_time: Tensor  # (B, T, M, H)
     inverse: Tensor  # (B, T - 1, A)

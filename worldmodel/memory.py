@@ -29,6 +29,7 @@ class Memory:
     maps: list[Tensor]  # the stem's maps of the latest observation, (B, 1, C, c, h', w') each
     first: Tensor  # (B, N, Q) the first observation, however long ago
     first_maps: list[Tensor]  # the stem's maps of it
+    first_proprio: Tensor  # (B, P) and its proprioception, normalised
     act: Tensor  # (B, D) embedded token of the latest action
     proprio: Tensor  # (B, P) the latest, normalised
     state: Tensor  # (B, P + A) the same and the latest action, 0 where absent
@@ -49,7 +50,9 @@ class Memory:
         visible = torch.zeros(batch, window * group, dtype=torch.bool, device=device)
         nothing = torch.zeros(batch, 0, device=device)
         caches = [Cache(zeros(), zeros()) for _ in range(blocks)]
-        return cls(caches, visible, nothing, [], nothing, [], nothing, nothing, nothing, group)
+        return cls(
+            caches, visible, nothing, [], nothing, [], nothing, nothing, nothing, nothing, group
+        )
 
     def forgetful(self, rows: Tensor) -> Memory:
         """A copy of these rows (n,) that remembers nothing and takes the latest step once more."""
@@ -69,6 +72,7 @@ class Memory:
         )  # fmt: skip
         # the first observation's may be the latest's: replace, don't write into them
         self.first = self.first.index_copy(0, rows, part.first)
+        self.first_proprio = self.first_proprio.index_copy(0, rows, part.first_proprio)
         pairs = zip(self.maps, part.maps, strict=True)
         self.maps = [mine.index_copy(0, rows, theirs) for mine, theirs in pairs]
         pairs = zip(self.first_maps, part.first_maps, strict=True)

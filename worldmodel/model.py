@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,13 +16,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.body import Body
+from worldmodel.cameras import Cameras
 from worldmodel.flow import integrate
 from worldmodel.layers import rope
 from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
 from worldmodel.masks import Group, attention_mask, layout
 from worldmodel.memory import Memory
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
-from worldmodel.painter import Painter, View
+from worldmodel.painter import Motion, Painter, Sights, View
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import (
     WAVES,
@@ -78,7 +80,8 @@ class WorldModel(nn.Module):
         self.trunk = Trunk(config.trunk)
         channels = self.embed_obs.stem.channels
         self.paint = Painter((h, w), config.patch, D, channels)
-        self.body = Body(P, len(spec.cameras), (h, w), config.patch, D, channels)
+        self.cameras = Cameras(spec)
+        self.body = Body(spec, self.cameras, config.patch, D, channels)
         # how the robot itself moves, from its own numbers: what the trunk reads is added to it
         self.motion = nn.Sequential(
             nn.Linear(P + A, D), nn.GELU(approximate="tanh"), nn.Linear(D, D),
@@ -161,16 +164,14 @@ class WorldModel(nn.Module):
         pictures = rearrange(pictures, "b j k h w c -> (b j k) c h w")
         return View(pictures, [m.flatten(0, 2) for m in maps])
 
-    def _read_next(
-        self, x: Tensor, latest: View, first: View, body: View, motion: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _read_next(self, x: Tensor, sights: Sights, motion: Tensor) -> tuple[Tensor, Tensor]:
         """Trunk output (B, J, N + 1, D) -> patches (B, J, N, Q) and change (B, J, P).
 
-        ``latest``, ``first`` and ``body`` are what may be copied from, ``motion`` (B, J, P) the
-        change expected from proprioception and action alone.
+        ``sights`` may be copied from, ``motion`` (B, J, P) is the change expected from
+        proprioception and action alone.
         """
         tokens = rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=len(self.spec.cameras))
-        painted = self._unview(self.paint(tokens, latest, first, body), len(x))
+        painted = self._unview(self.paint(tokens, sights), len(x))
         return painted, motion + self.read_change(x[..., -1, :]).float()
 
     def _unview(self, pictures: Tensor, batch: int) -> Tensor:
@@ -179,9 +180,18 @@ class WorldModel(nn.Module):
         pictures = rearrange(pictures, "(b j k) c h w -> b j k h w c", b=batch, k=C)
         return patchify(pictures, self.config.patch)
 
+    def _picture_body(self, pose: Tensor) -> View:
+        """Normalised proprioception (M, P) -> the robot in that pose, camera by camera."""
+        return self.body(pose, self.proprio_scale.inverse(pose))
+
     def picture_body(self, pose: Tensor) -> Tensor:
-        """Normalised proprioception (M, P) -> patches (M, N, Q) of the robot in that pose."""
-        return self._unview(self.body(pose).pictures, len(pose))[:, 0]
+        """The same as patches (M, N, Q)."""
+        return self._unview(self._picture_body(pose).pictures, len(pose))[:, 0]
+
+    def _motion(self, before: Tensor, pose: Tensor) -> Motion:
+        """The cameras' own motion from one pose to another, both (M, P) and normalised."""
+        old, new = self.proprio_scale.inverse(before), self.proprio_scale.inverse(pose)
+        return partial(self.cameras.reproject, old, new)
 
     def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
         """(..., H, A) and the tokens of o_n (..., N + 1, D), of which proprio's is used."""
@@ -252,11 +262,15 @@ class WorldModel(nn.Module):
                 [m[:, None].expand(-1, J, *[-1] * 4) for m in old],
             )
             # the body's picture has a loss of its own; what is copied from it does not change it
-            body = self.body(pose.detach().flatten(0, 1))
+            pose = pose.detach().flatten(0, 1)
+            body = self._picture_body(pose)
             seen = View(body.pictures.detach(), [m.detach() for m in body.maps])
-            painted, change = self._read_next(
-                nxt.unflatten(1, (J, N1)), latest, first, seen, motion
+            began = leaves.first_proprio[:, None].expand(-1, J, -1).flatten(0, 1)
+            latest_proprio = context.proprio[:, leaves.next_steps].flatten(0, 1)
+            sights = Sights(
+                latest, first, seen, self._motion(latest_proprio, pose), self._motion(began, pose)
             )
+            painted, change = self._read_next(nxt.unflatten(1, (J, N1)), sights, motion)
             picture = self._unview(body.pictures, B)
         prediction = Prediction(
             painted,
@@ -304,7 +318,7 @@ class WorldModel(nn.Module):
         x = memory.obs = x[:, 0]
         memory.maps = maps
         if not memory.first_maps:
-            memory.first, memory.first_maps = patches, maps
+            memory.first, memory.first_maps, memory.first_proprio = patches, maps, proprio
         memory.proprio = proprio  # normalised
         self._remember("obs", x, time, memory, memory.open_step())
 
@@ -336,15 +350,19 @@ class WorldModel(nn.Module):
     ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
         """From a noisy next observation (B, N, Q), (B, P) at a flow time to the clean one in it."""
         motion, robot, pose = self._expect(memory.state[:, None])
-        body = self.body(pose[:, 0])
-        first = self._view(memory.first[:, None], memory.first_maps)
-        seen = self._view(latest[:, None], memory.maps)
+        sights = Sights(
+            self._view(latest[:, None], memory.maps),
+            self._view(memory.first[:, None], memory.first_maps),
+            self._picture_body(pose[:, 0]),
+            self._motion(memory.proprio, pose[:, 0]),
+            self._motion(memory.first_proprio, pose[:, 0]),
+        )
         obs, act = memory.obs[:, None], memory.act[:, None]
 
         def denoise(patches: Tensor, change: Tensor, t: float) -> tuple[Tensor, Tensor]:
             tokens = self._embed_next(patches[:, None], change[:, None], obs, act, robot)[:, 0]
             out = self._read_leaf("next", tokens, t, memory)[:, None]
-            patches, change = self._read_next(out, seen, first, body, motion)
+            patches, change = self._read_next(out, sights, motion)
             return patches[:, 0], change[:, 0]
 
         return denoise

@@ -80,6 +80,7 @@ class Segment(NamedTuple):
 
     images: Tensor  # (B, T + 1, C, h, w, 3) uint8
     first: Tensor  # (B, C, h, w, 3) uint8, an observation at or before the segment's first
+    first_proprio: Tensor  # (B, P) proprioception then
     proprio: Tensor  # (B, T + 1, P)
     exists: Tensor  # (B, T) bool, False at an episode's last observation: nothing follows
     action: Tensor  # (B, T, A) executed
@@ -141,7 +142,7 @@ def self_flow_loss(
         return times.to(device)
 
     patches, proprio = model.observe(batch.images, batch.proprio)  # (B, T+1, N, Q), (B, T+1, P)
-    first_seen, _ = model.observe(batch.first, batch.proprio[:, 0])  # (B, N, Q)
+    first_seen, first_proprio = model.observe(batch.first, batch.first_proprio)  # (B, N, Q), (B, P)
     seen = patches[:, :-1]  # (B, T, N, Q) the pictures in the student's context
     if dreamt is not None:
         imagined, _ = model.observe(dreamt, batch.proprio[: len(dreamt), :-1])
@@ -185,6 +186,7 @@ def self_flow_loss(
             next_time,
             seen[:, steps],
             first_seen,
+            first_proprio,
             interpolate(x_plan, eps_plan, plan_time[..., None]),
             plan_time,
             interpolate(x_inverse, eps_inverse, inverse_time),

@@ -12,6 +12,7 @@ still known, for the first picture was real.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldmodel.cameras import Seen, pixel_places
+
 FLOW_SCALE = 4.0  # pixels, of a displacement that is read as 1
+HEIGHT_SCALE = 0.05  # m above the plane, of what is read as 1
+HIDDEN = 12.0  # by which the logarithm of a share falls where there is nothing to copy
+
+
+#: heights (M, h, w) above the plane -> where what lies there was seen before
+Motion = Callable[[Tensor], Seen]
 
 
 class View(NamedTuple):
@@ -27,6 +36,16 @@ class View(NamedTuple):
 
     pictures: Tensor  # (M, 3, h, w) in [-1, 1]
     maps: list[Tensor]  # (M, c, h/2, w/2), (M, c, h/4, w/4), …
+
+
+class Sights(NamedTuple):
+    """What may be copied from, and the cameras' own motion since the latest and since the first."""
+
+    latest: View
+    first: View
+    body: View
+    since: Motion
+    ever: Motion
 
 
 class Stage(nn.Module):
@@ -48,9 +67,9 @@ class Stage(nn.Module):
 
 
 class Painter(nn.Module):
-    """Tokens (M, (h/p)(w/p), D) and three pictures that may be copied from -> the next pictures."""
+    """Tokens (M, (h/p)(w/p), D) and pictures that may be copied from -> the next pictures."""
 
-    READ = (3, 4, 2)  # numbers per pixel: paint, shares, flow
+    READ = (3, 5, 2, 2)  # numbers per pixel: paint, shares, flow, heights
 
     def __init__(self, size: tuple[int, int], patch: int, width: int, channels: list[int]) -> None:
         """``channels`` of the views' maps, at h/2 first and h/p last."""
@@ -58,33 +77,50 @@ class Painter(nn.Module):
         self.grid = size[0] // patch, size[1] // patch
         stages = [width, *reversed(channels[:-1])]  # coarse to fine
         self.stages = nn.ModuleList(Stage(a, b, seen=3) for a, b in itertools.pairwise(stages))
+        self.compare = nn.Conv2d(4 * 3 * 3, stages[-1], 3, padding=1)
+        self.judge = nn.Conv2d(stages[-1], stages[-1], 3, padding=1)
         self.read = nn.Conv2d(stages[-1], 4 * sum(self.READ), 3, padding=1)
-        nn.init.zeros_(self.read.weight)
+        for layer in (self.judge, self.read):
+            nn.init.zeros_(layer.weight)
         start = torch.zeros(4, sum(self.READ))
         start[:, 3] = 2.0  # most of a picture stays as it is
         self.read.bias = nn.Parameter(start.flatten())
 
-    def forward(self, tokens: Tensor, latest: View, first: View, body: View) -> Tensor:
+    def forward(self, tokens: Tensor, sights: Sights) -> Tensor:
         """Pictures (M, 3, h, w) in [-1, 1], in and out."""
+        latest, first, body, since, ever = sights
         x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
         depth = len(self.stages)
         maps = zip(latest.maps[:depth], first.maps[:depth], body.maps, strict=True)
         for stage, seen in zip(self.stages, reversed(list(maps)), strict=True):
             x = stage(x, *seen)
-        out = self.read(x.permute(0, 3, 1, 2)).float()
-        out = rearrange(out, "m (a b c) i j -> m c (i a) (j b)", a=2, b=2)
-        paint, shares, flow = out.split(self.READ, dim=1)
+        x = x.permute(0, 3, 1, 2)
+        level = latest.pictures.new_zeros(len(x), *latest.pictures.shape[-2:])
+        beside = torch.cat(
+            [sample(latest.pictures, since(level).grid), sample(first.pictures, ever(level).grid),
+             body.pictures], dim=1,
+        )  # fmt: skip
+        beside = rearrange(beside, "m c (i a) (j b) -> m (c a b) i j", a=2, b=2)
+        x = x + self.judge(F.gelu(self.compare(beside), approximate="tanh"))
+        out = rearrange(self.read(x).float(), "m (a b c) i j -> m c (i a) (j b)", a=2, b=2)
+        paint, shares, flow, height = out.split(self.READ, dim=1)
         moved = move(latest.pictures, FLOW_SCALE * flow.permute(0, 2, 3, 1))
-        mixed = torch.stack([moved, first.pictures, body.pictures, paint], dim=1)
-        return (shares.softmax(dim=1)[:, :, None] * mixed).sum(dim=1)
+        near, far = since(HEIGHT_SCALE * height[:, 0]), ever(HEIGHT_SCALE * height[:, 1])
+        turned, old = sample(latest.pictures, near.grid), sample(first.pictures, far.grid)
+        missing = torch.zeros_like(shares)
+        missing[:, 1], missing[:, 4] = ~far.inside, ~near.inside
+        mixed = torch.stack([moved, old, body.pictures, paint, turned], dim=1)
+        shares = (shares - HIDDEN * missing).softmax(dim=1)
+        return (shares[:, :, None] * mixed).sum(dim=1)
 
 
 def move(images: Tensor, flow: Tensor) -> Tensor:
     """(M, 3, h, w) seen at displaced places: ``flow`` (M, h, w, 2) right and down, in pixels."""
     h, w = images.shape[-2:]
-    size = torch.tensor([w, h], device=flow.device)
-    rows = torch.arange(h, device=flow.device) + 0.5
-    columns = torch.arange(w, device=flow.device) + 0.5
-    place = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-    grid = 2 * (place + flow) / size - 1
+    places = pixel_places((h, w)).to(flow.device)
+    return sample(images, places + 2 * flow / torch.tensor([w, h], device=flow.device))
+
+
+def sample(images: Tensor, grid: Tensor) -> Tensor:
+    """(M, 3, h, w) at the places (M, h, w, 2), -1 … 1 right and down."""
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

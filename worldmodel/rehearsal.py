@@ -21,19 +21,20 @@ if TYPE_CHECKING:
     from worldmodel.windows import Windows
 
 REFRESH = 16  # updates that share a set of dreams
-FLOW_STEPS = 2  # K, as in a rollout: pictures of fewer steps are blurred in another way
+FLOW_STEPS = (1, 2, 4)  # K, drawn at random: pictures of fewer steps are blurred in another way
 
 
 class Dreams(NamedTuple):
     """R imagined stretches of up to L steps."""
 
     images: Tensor  # uint8 (R, L + 1, C, h, w, 3); the first is real
+    proprio: Tensor  # float32 (R, P) where that was taken
     window: Tensor  # int64 (R,) number of the window that each begins with
     windows: Tensor  # int64 (R,) how many windows it has
 
 
 @torch.no_grad()
-def dream(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tensor:
+def dream(model: WorldModel, batch: Segment, flow_steps: int, generator: torch.Generator) -> Tensor:
     """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, all imagined but the first. Actions
     and proprioception are the recorded ones."""
     patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
@@ -46,7 +47,7 @@ def dream(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tens
             torch.randn(patches.shape, generator=generator).to(patches.device),
             torch.randn(proprio[:, 0].shape, generator=generator).to(patches.device),
         )
-        patches = model.sample_next(memory, patches, noise, steps=FLOW_STEPS)[0].clamp(-1.0, 1.0)
+        patches = model.sample_next(memory, patches, noise, flow_steps)[0].clamp(-1.0, 1.0)
         found.append(model.show(patches))
     return torch.stack(found, dim=1)
 
@@ -58,7 +59,8 @@ def dream_along(
     """``rows`` stretches of up to ``steps`` steps, of which this share is from demonstrations."""
     window, count = windows.stretches(rows, steps, rng, demonstrations)
     batch = Segment.of(windows.get(window, length=steps), model.grid.device)
-    return Dreams(dream(model, batch, generator), torch.from_numpy(window), torch.from_numpy(count))
+    images = dream(model, batch, int(rng.choice(FLOW_STEPS)), generator)
+    return Dreams(images, batch.proprio[:, 0], torch.from_numpy(window), torch.from_numpy(count))
 
 
 def rehearse(
@@ -74,6 +76,6 @@ def rehearse(
     frames = torch.from_numpy(offset[:, None] + np.arange(segment.action.shape[1]))
     row = torch.from_numpy(row)
     return (
-        segment._replace(first=dreams.images[row, 0]),
+        segment._replace(first=dreams.images[row, 0], first_proprio=dreams.proprio[row]),
         dreams.images[row[:, None], frames],
     )

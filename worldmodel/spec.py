@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -36,6 +36,24 @@ class FeatureStats:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """Hand-eye calibration: how a camera sits on the robot, in the frame of proprioception.
+
+    The camera is fixed to a frame that proprioception tells: these of its entries are its origin
+    [m] and its x and y axes. A pixel at (u, v), each -1 … 1 across the picture, right and down,
+    looks from ``offset`` into the direction ``rays`` (u, v, 1), both in that frame. What it sees
+    besides objects is the plane z = 0.
+    """
+
+    position: tuple[int, int, int]
+    x_axis: tuple[int, int, int]
+    y_axis: tuple[int, int, int]
+    offset: tuple[float, float, float]  # m
+    rays: tuple[float, float, float, float, float, float, float, float, float]  # 3 x 3, rows first
+    area: tuple[float, float, float, float]  # m, lowest x, y and highest x, y it may see of z = 0
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """Streams, their order, shapes, units and statistics."""
 
@@ -52,6 +70,7 @@ class DataSpec:
     action_stats: FeatureStats | None = None  # of the demonstrated actions (labels)
     proprio_low: tuple[float, ...] = ()  # bounds of the observation space; (): none known
     proprio_high: tuple[float, ...] = ()
+    mounts: dict[str, Mount] = field(default_factory=dict)  # of the cameras that the robot carries
 
     @property
     def P(self) -> int:
@@ -125,6 +144,7 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
         tasks=(str(getattr(inner, "task_name", "") or (env.spec.id if env.spec else "task")),),
         proprio_low=tuple(boxes["proprio"].low.tolist()),
         proprio_high=tuple(boxes["proprio"].high.tolist()),
+        mounts={k: Mount(**v) for k, v in getattr(inner, "mounts", {}).items()},
     )
 
 
@@ -166,7 +186,7 @@ def check_spaces(
 def check_compatible(dataset: DataSpec, model: DataSpec) -> None:
     """UserError, naming both sides, when data of one spec don't suit a model of the other."""
     for name in (
-        "cameras", "image_size", "proprio_names", "action_names", "control_frequency",
+        "cameras", "image_size", "proprio_names", "action_names", "control_frequency", "mounts",
     ):  # fmt: skip
         theirs, ours = getattr(dataset, name), getattr(model, name)
         if theirs != ours:

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
 
     images: np.ndarray  # uint8 (B, T+1, C, h, w, 3), cameras in the spec's order
     first: np.ndarray  # uint8 (B, C, h, w, 3) an observation of the episode at or before o_n
+    first_proprio: np.ndarray  # float32 (B, P) proprioception then
     proprio: np.ndarray  # float32 (B, T+1, P)
     exists: np.ndarray  # bool (B, T) False at an episode's o_T: no action, and nothing follows
     action: np.ndarray  # float32 (B, T, A) executed
@@ -131,7 +132,8 @@ class Windows:
         plan_mask = (ahead <= last[:, None, None]) & self._shown[episode, None, None]
         ahead = np.minimum(ahead, last[:, None, None])
         return Batch(
-            arrays["images"][frames], arrays["images"][first], arrays["proprio"][frames], exists,
+            arrays["images"][frames], arrays["images"][first], arrays["proprio"][first],
+            arrays["proprio"][frames], exists,
             arrays["action"][frames[:, :-1]], arrays["label"][ahead], plan_mask,
             arrays["outcome"][frames[:, :-1]],
         )  # fmt: skip

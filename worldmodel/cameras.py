@@ -1,0 +1,163 @@
+"""Where calibrated cameras look: what the robot's own motion does to their pictures.
+
+A camera on the hand sees everything move with every step, and the motion is known: the hand's pose
+is in proprioception, and the hand-eye calibration (spec.Mount) says how the camera sits on it. So a
+picture from another pose is a reprojection [as in Zhou et al. 2017, arXiv 1704.07813], of what lies
+in a plane or a given height above it. For a camera that stands still it is the picture itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldmodel.spec import DataSpec, Mount
+
+NEAR = 1e-3  # of directions and depths: what is less is behind the camera, or beyond the horizon
+
+
+class Seen(NamedTuple):
+    """Where pixels of one picture are in another."""
+
+    grid: Tensor  # (M, h, w, 2) -1 … 1 right and down, as grid_sample takes it
+    inside: Tensor  # (M, h, w) bool, whether they are in it at all
+
+
+class Camera(nn.Module):
+    """One calibrated camera on the robot."""
+
+    rays: Tensor
+    inverse: Tensor
+    directions: Tensor
+    offset: Tensor
+
+    def __init__(self, mount: Mount, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.mount = mount
+        rays = torch.tensor(mount.rays, dtype=torch.float64).view(3, 3)
+        pixels = torch.cat([pixel_places(size), torch.ones(*size, 1)], dim=-1).double()
+        self.register_buffer("rays", rays.float(), persistent=False)
+        self.register_buffer("inverse", rays.inverse().float(), persistent=False)
+        self.register_buffer("directions", (pixels @ rays.T).float(), persistent=False)
+        self.register_buffer("offset", torch.tensor(mount.offset), persistent=False)
+
+    def pose(self, proprio: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, P) -> the camera's centre (M, 3), and its frame's rotation (M, 3, 3)."""
+        mount = self.mount
+        x, y = (_unit(proprio[:, list(axis)]) for axis in (mount.x_axis, mount.y_axis))
+        turn = torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
+        return proprio[:, list(mount.position)] + _turned(turn, self.offset), turn
+
+    def places(self, proprio: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, P) and a height (M, h, w) above the plane -> what the pixels show there (M, h, w, 3),
+        and whether they look down on it at all (M, h, w)."""
+        centre, turn = self.pose(proprio)
+        ray = _turned(turn[:, None, None], self.directions)
+        down = (-ray[..., 2]).clamp(min=NEAR)
+        far = (centre[:, None, None, 2] - height) / down
+        places = centre[:, None, None] + far.clamp(min=0)[..., None] * ray
+        return places, (ray[..., 2] < -NEAR) & (far > 0)
+
+    def pixels(self, proprio: Tensor, places: Tensor) -> Seen:
+        """Where (M, h, w, 3) are in the picture taken at (M, P)."""
+        centre, turn = self.pose(proprio)
+        ahead = _turned(turn.mT[:, None, None], places - centre[:, None, None])
+        ahead = _turned(self.inverse, ahead)
+        grid = ahead[..., :2] / ahead[..., 2:].clamp(min=NEAR)
+        return Seen(grid, (ahead[..., 2] > NEAR) & (grid.abs() <= 1).all(dim=-1))
+
+
+class Cameras(nn.Module):
+    """All C cameras of a spec; M C pictures stand camera by camera for each of M poses."""
+
+    still: Tensor
+    mounted: Tensor
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.names, size = spec.cameras, spec.image_size
+        self.eyes = nn.ModuleDict({k: Camera(m, size) for k, m in spec.mounts.items()})
+        mounted = torch.tensor([name in self.eyes for name in spec.cameras])
+        self.register_buffer("still", pixel_places(size), persistent=False)
+        self.register_buffer("mounted", mounted, persistent=False)
+
+    def eye(self, name: str) -> Camera | None:
+        """The camera of this name where it is mounted; None where it stands still."""
+        return cast(Camera, self.eyes[name]) if name in self.eyes else None
+
+    def reproject(self, old: Tensor, new: Tensor, height: Tensor) -> Seen:
+        """Where what is seen from the pose ``new`` (M, P) was in the pictures of ``old`` (M, P), if
+        it lies ``height`` (M C, h, w) above the plane."""
+        M, C = len(new), len(self.names)
+        height = height.unflatten(0, (M, C))
+        with torch.autocast(new.device.type, enabled=False):
+            parts = [self._reproject(k, old, new, height[:, i]) for i, k in enumerate(self.names)]
+        grid, inside = (torch.stack(x, dim=1).flatten(0, 1) for x in zip(*parts, strict=True))
+        return Seen(grid, inside)
+
+    def _reproject(self, name: str, old: Tensor, new: Tensor, height: Tensor) -> Seen:
+        eye = self.eye(name)
+        if eye is None:
+            inside = torch.ones_like(height, dtype=torch.bool)
+            return Seen(self.still.expand(len(new), -1, -1, -1), inside)
+        places, below = eye.places(new, height)
+        grid, inside = eye.pixels(old, places)
+        return Seen(grid, inside & below)
+
+
+class Ground(nn.Module):
+    """What lies in the plane, learned as one texture: mounted cameras find it from any pose."""
+
+    SIZE = 192  # pixels of the texture
+    SCALE = 20.0  # of its numbers: one update should be able to move a colour
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, spec: DataSpec, cameras: Cameras) -> None:
+        super().__init__()
+        self.cameras = cameras
+        areas = torch.tensor([mount.area for mount in spec.mounts.values()])
+        self.register_buffer("low", areas[:, :2].amin(dim=0), persistent=False)
+        self.register_buffer("high", areas[:, 2:].amax(dim=0), persistent=False)
+        self.texture = nn.Parameter(torch.zeros(3, self.SIZE, self.SIZE))
+
+    def forward(self, proprio: Tensor) -> Tensor:
+        """Poses (M, P) -> pictures (M C, 3, h, w); grey where a camera is not mounted."""
+        cameras, shown = self.cameras, []
+        with torch.autocast(proprio.device.type, enabled=False):
+            for name in cameras.names:
+                h, w = cameras.still.shape[:2]
+                eye = cameras.eye(name)
+                if eye is None:
+                    shown.append(proprio.new_zeros(len(proprio), 3, h, w))
+                    continue
+                level = proprio.new_zeros(len(proprio), h, w)
+                places = eye.places(proprio, level)[0][..., :2]
+                grid = 2 * (places - self.low) / (self.high - self.low) - 1
+                grid = grid.flatten(0, 1)[None]  # one long picture: the texture is not copied
+                found = F.grid_sample(
+                    self.SCALE * self.texture[None], grid, padding_mode="border",
+                    align_corners=False,
+                )  # fmt: skip
+                shown.append(found[0].unflatten(1, (-1, h)).transpose(0, 1))
+        return torch.stack(shown, dim=1).flatten(0, 1)
+
+
+def pixel_places(size: tuple[int, int]) -> Tensor:
+    """(h, w, 2) of pixels' centres, -1 … 1 right and down."""
+    h, w = size
+    rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+
+
+def _turned(rotation: Tensor, vector: Tensor) -> Tensor:
+    """(…, 3, 3) and (…, 3) -> (…, 3)."""
+    return (rotation * vector[..., None, :]).sum(dim=-1)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / vector.norm(dim=-1, keepdim=True).clamp(min=NEAR)
