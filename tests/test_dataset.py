@@ -232,6 +232,25 @@ def test_single_frames_are_observations_of_the_chosen_episodes(toys: Path) -> No
     assert len(set(row)) > 0.8 * sum(e.length for e in chosen)
 
 
+def test_motions_are_proprioception_and_actions_of_one_episode(toys: Path) -> None:
+    dataset = Dataset(toys)
+    chosen = dataset.episodes[2:5]
+    windows = dataset.windows(3, 4, [e.index for e in chosen])
+    longest = max(e.length for e in chosen)
+    for steps in (4, longest + 5):
+        proprio, action = windows.motions(200, steps, np.random.default_rng(0))
+        length = min(steps, longest)
+        assert proprio.shape[1] == length + 1
+        assert action.shape[1] == length
+        every, acts = dataset.stream("proprio"), dataset.stream("action")
+        for p, a in zip(proprio, action, strict=True):
+            row = int(np.flatnonzero((every == p[0]).all(axis=1))[0])
+            assert np.array_equal(every[row : row + length + 1], p)
+            assert np.array_equal(acts[row : row + length], a)
+            (e,) = (e for e in chosen if e.start <= row <= e.start + e.length)
+            assert row + length <= e.start + e.length
+
+
 def test_stretches_are_as_long_as_asked_or_whole_episodes(tmp_path: Path) -> None:
     collect_toys(tmp_path, config=CollectConfig(episodes=8, seed=100, workers=1, explore=0.25))
     dataset, T = Dataset(tmp_path), 3

@@ -16,6 +16,7 @@ from worldmodel.objective import (
     Segment,
     feature_layers,
     history_start,
+    motion_loss,
     representation_head,
     self_flow_loss,
 )
@@ -156,6 +157,22 @@ def test_what_is_copied_from_the_body_does_not_teach_it() -> None:
     assert all(p.grad.any() for p in model.body.parameters())
 
 
+def test_the_motion_is_learned_from_its_own_loss_alone_and_over_many_steps() -> None:
+    model = tiny_model()
+    prediction, _ = model(*inputs(model))
+    prediction.next_change.sum().backward()
+    assert all(p.grad is None for p in model.motion.parameters())
+    for p in model.motion.parameters():
+        torch.nn.init.zeros_(p)
+    still, action = torch.ones(2, 1, P).expand(2, 5, P), torch.rand(2, 4, A)
+    assert motion_loss(model, still, action) == 0
+    with torch.no_grad():
+        model.motion[-1].bias[0] = 0.1  # a small error that always goes the same way
+    drift = motion_loss(model, still, action)
+    errors = torch.tensor([0.1, 0.2, 0.3, 0.4]).square() / 2 / P
+    torch.testing.assert_close(drift, errors.mean())
+
+
 def test_waves_are_octaves() -> None:
     x = torch.tensor([[0.3, -1.0]])
     expected = [math.sin(2**k * v) for k in range(5) for v in (0.3, -1.0)]
@@ -257,7 +274,8 @@ def loss_of(model: WorldModel, name: str, seed: int = 0, **changes):
 def test_gradients_reach_every_parameter(name: str) -> None:
     model = tiny_model(mounted=name == "flow")
     (loss, metrics), head = loss_of(model, name, absent_action=0.5, cut=0.0)
-    loss.backward()
+    batch = tiny_segment()
+    (loss + motion_loss(model, batch.proprio, batch.action)).backward()
     assert all(torch.isfinite(v) for v in metrics.values())
     without = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []

@@ -41,6 +41,10 @@ class FakeWindows:
         batch = self.get(rng.integers(0, len(self), count))
         return batch.images[:, 0], batch.proprio[:, 0]
 
+    def motions(self, count: int, steps: int, rng: np.random.Generator):
+        batch = self.get(rng.integers(0, len(self), count), length=steps)
+        return batch.proprio, batch.action
+
     def get(self, indices: np.ndarray, length: int | None = None):
         B, T = len(indices), length or self.T
         rng = np.random.default_rng(indices.tolist())

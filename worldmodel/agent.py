@@ -96,7 +96,7 @@ def improve(
                 windows, windows, policy.spec, policy.config, OBJECTIVE, OptimConfig(lr=config.lr),
                 TrainConfig(
                     steps=config.updates, batch=config.batch, segment=1, rehearse=0.0,
-                    body_frames=0, seed=config.seed + k, validate_every=config.updates,
+                    robot_samples=0, seed=config.seed + k, validate_every=config.updates,
                     validate_windows=64,
                 ),
                 folder, resume=True, about={"agent": asdict(config)}, initial=policy,

@@ -52,7 +52,6 @@ class Prediction(NamedTuple):
     next_patches: Tensor  # (B, J, N, Q)
     next_change: Tensor  # (B, J, P)
     body: Tensor  # (B, J, N, Q) what the robot's expected pose alone lets one see
-    motion: Tensor  # (B, J, P) the same change, from proprioception and action alone
     plan: Tensor  # (B, T, M, H, A)
     inverse: Tensor  # (B, T - 1, A)
     outcome: Tensor  # (B, T, 4) logit, reward, logit, value: OUTCOMES

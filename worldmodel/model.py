@@ -134,12 +134,18 @@ class WorldModel(nn.Module):
         lead = patches.shape[:2]
         return x.unflatten(0, lead) + self.kind["obs"], [m.unflatten(0, lead) for m in maps]
 
-    def _expect(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the state (B, J, P + A) alone, proprioception and action: the change (B, J, P) that
-        the robot will make, an embedding (B, J, D) of it, and the pose (B, J, P) that it takes."""
-        motion = self.motion(state).float()
+    def expect_pose(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """From the state (..., P + A) alone, proprioception and action: the change (..., P) that
+        the robot will make, and the pose (..., P) that it takes. All normalised."""
+        with torch.autocast(state.device.type, enabled=False):  # errors would add up to a drift
+            motion = self.motion(state.float())
         proprio = self.proprio_scale.inverse(state[..., : self.spec.P])
-        pose = self.proprio_scale(proprio + self.change_scale.inverse(motion))
+        return motion, self.proprio_scale(proprio + self.change_scale.inverse(motion))
+
+    def _expect(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of (B, J, P + A), and between them an embedding (B, J, D) of both. The motion
+        has a loss of its own; what makes use of it does not change it."""
+        motion, pose = (x.detach() for x in self.expect_pose(state))
         robot = self.embed_motion(torch.cat([state, motion, waves(pose)], dim=-1))
         return motion, robot, pose
 
@@ -262,7 +268,7 @@ class WorldModel(nn.Module):
                 [m[:, None].expand(-1, J, *[-1] * 4) for m in old],
             )
             # the body's picture has a loss of its own; what is copied from it does not change it
-            pose = pose.detach().flatten(0, 1)
+            pose = pose.flatten(0, 1)
             body = self._picture_body(pose)
             seen = View(body.pictures.detach(), [m.detach() for m in body.maps])
             began = leaves.first_proprio[:, None].expand(-1, J, -1).flatten(0, 1)
@@ -276,7 +282,6 @@ class WorldModel(nn.Module):
             painted,
             change,
             picture,
-            motion,
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
             self.read_outcome(outcome).float(),

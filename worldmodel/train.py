@@ -8,7 +8,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from worldmodel.objective import (
     ObjectiveConfig,
     Segment,
     body_loss,
+    motion_loss,
     self_flow_loss,
 )
 from worldmodel.optim import OptimConfig, ema_decay, ema_update, learning_rate
@@ -34,6 +35,8 @@ from worldmodel.validation import validate
 
 if TYPE_CHECKING:
     from worldmodel.windows import Windows
+
+MOTION_STEPS = 16  # that the robot's motion goes on from itself while it is learned
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class TrainConfig:
     rehearse_steps: int = field(
         default=32, metadata={"help": "env steps imagined on end for that, at most"}
     )
-    body_frames: int = field(
+    robot_samples: int = field(
         default=128,
         metadata={
-            "help": "single frames per update for the robot's own picture, which costs little and "
-            "needs many"
+            "help": "single frames, and stretches of 16 steps without frames, per update for the "
+            "robot's own picture and motion, which cost little and need many"
         },
     )
     seed: int = field(default=0, metadata={"help": "of weights, windows and noise"})
@@ -83,6 +86,15 @@ class TrainConfig:
     validate_windows: int = field(default=256, metadata={"help": "held-out windows per validation"})
 
 
+class Robot(NamedTuple):
+    """Further data of which the robot's own picture and its own motion are learned."""
+
+    images: Tensor  # uint8 (M, C, h, w, 3)
+    pose: Tensor  # (M, P) proprioception then
+    proprio: Tensor  # (R, L + 1, P)
+    action: Tensor  # (R, L, A)
+
+
 @dataclass(frozen=True)
 class TrainResult:
     folder: Path
@@ -93,13 +105,12 @@ class TrainResult:
 
 def train_step(
     state: TrainState, batch: Segment, objective: ObjectiveConfig, steps: int,
-    context: AbstractContextManager, dreamt: Tensor | None = None,
-    frames: tuple[Tensor, Tensor] | None = None,
+    context: AbstractContextManager, dreamt: Tensor | None = None, robot: Robot | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """One update. A loss or gradient that is not finite stops it before anything changes.
 
     ``dreamt`` uint8 (R, T, C, h, w, 3) are the imagined pictures of the first R segments,
-    ``frames`` further observations, uint8 (M, C, h, w, 3) and (M, P), for the robot's picture.
+    ``robot`` is what it learns of the robot besides.
     """
     config = state.optim_config
     lr = learning_rate(state.step, steps, config)
@@ -107,8 +118,11 @@ def train_step(
         loss, metrics = self_flow_loss(
             state.model, state.head, state.teacher, batch, objective, state.generator, dreamt
         )
-        if frames is not None:
-            loss = loss + objective.weight_body * body_loss(state.model, *frames)
+        if robot is not None:
+            pictured = body_loss(state.model, robot.images, robot.pose)
+            moved = motion_loss(state.model, robot.proprio, robot.action)
+            loss = loss + objective.weight_body * pictured + objective.weight_change * moved
+            metrics["loss_motion"] = moved.detach()
     values = {name: float(value) for name, value in metrics.items()} | {"loss": loss.item()}
     state.optimizer.zero_grad(set_to_none=True)
     if np.isfinite(values["loss"]):
@@ -133,14 +147,14 @@ def train_step(
 
 def next_batch(
     state: TrainState, windows: Windows, config: TrainConfig, context: AbstractContextManager
-) -> tuple[Segment, Tensor | None, tuple[Tensor, Tensor] | None]:
+) -> tuple[Segment, Tensor | None, Robot | None]:
     """The segments of the next update, rehearsed ones first, the imagined pictures of those, and
-    single frames for the robot's picture."""
+    what it learns of the robot besides."""
     device, share = state.model.grid.device, config.demonstrations
     ready = state.step >= config.rehearse_after * config.steps
     rows = round(config.rehearse * config.batch) if ready else 0
     batch = Segment.of(windows.sample(config.batch - rows, state.rng, share), device)
-    dreamt = frames = None
+    dreamt = robot = None
     if rows and (state.dreams is None or state.step % REFRESH == 0):
         with context:
             state.dreams = dream_along(
@@ -150,10 +164,11 @@ def next_batch(
     if rows and state.dreams is not None:
         rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng)
         batch = Segment(*(torch.cat(pair) for pair in zip(rehearsed, batch, strict=True)))
-    if config.body_frames:
-        images, proprio = windows.frames(config.body_frames, state.rng)
-        frames = torch.from_numpy(images).to(device), torch.from_numpy(proprio).to(device)
-    return batch, dreamt, frames
+    if config.robot_samples:
+        seen = windows.frames(config.robot_samples, state.rng)
+        moved = windows.motions(config.robot_samples, MOTION_STEPS, state.rng)
+        robot = Robot(*(torch.from_numpy(x).to(device) for x in (*seen, *moved)))
+    return batch, dreamt, robot
 
 
 def train(
@@ -182,7 +197,7 @@ def train(
             k: getattr(config, k)
             for k in (
                 "steps", "batch", "segment", "demonstrations", "rehearse", "rehearse_after",
-                "rehearse_steps", "body_frames", "seed",
+                "rehearse_steps", "robot_samples", "seed",
             )
         },
     }  # fmt: skip
@@ -201,7 +216,7 @@ def train(
         for part in np.array_split(picks, max(1, len(picks) // config.batch))
     ]
     flops = training_flops(state.model, config.segment, objective) * config.batch
-    flops += 3 * config.body_frames * body_flops(state.model)
+    flops += 3 * config.robot_samples * body_flops(state.model)
     tokens = segment_tokens(state.model, config.segment, objective) * config.batch
     with context:
         fast = torch.is_autocast_enabled(device.type)
@@ -218,8 +233,8 @@ def train(
     with Progress("train", config.steps, done=state.step, unit="updates") as bar:
         try:
             while state.step < config.steps:
-                batch, dreamt, frames = next_batch(state, windows, config, context)
-                row = train_step(state, batch, objective, config.steps, context, dreamt, frames)
+                batch, dreamt, robot = next_batch(state, windows, config, context)
+                row = train_step(state, batch, objective, config.steps, context, dreamt, robot)
                 rows.append(row)
                 now = time.monotonic()
                 if state.step % config.log_every == 0 or state.step == config.steps:

@@ -94,6 +94,20 @@ class Windows:
         frame = self._first[episode] + place - self._ends[episode] + self._lengths[episode]
         return self._arrays["images"][frame], self._arrays["proprio"][frame]
 
+    def motions(
+        self, count: int, steps: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Random stretches of ``steps`` steps (or of the longest episode, where that is shorter):
+        proprio (count, steps + 1, P) and the executed actions (count, steps, A)."""
+        steps = min(steps, int(self._steps.max()))
+        room = np.maximum(self._steps - steps + 1, 0)
+        ends = np.cumsum(room)
+        place = rng.integers(0, ends[-1], count)
+        episode = np.searchsorted(ends, place, side="right")
+        start = self._first[episode] + place - (ends - room)[episode]
+        frames = start[:, None] + np.arange(steps + 1)
+        return self._arrays["proprio"][frames], self._arrays["action"][frames[:, :-1]]
+
     def stretches(
         self, count: int, steps: int, rng: np.random.Generator, demonstrations: float
     ) -> tuple[np.ndarray, np.ndarray]:
