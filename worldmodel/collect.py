@@ -8,7 +8,6 @@ where an earlier run of the same command was stopped.
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -19,18 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from worldmodel import lerobot
+from worldmodel.dataset_writer import finish, shard_file, write_shard
 from worldmodel.disturbance import Disturbance, Executor, Exploration
 from worldmodel.episode import Episode
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
 from worldmodel.runs import usable_cores
-from worldmodel.spec import DataSpec, FeatureStats, spec_of_env
+from worldmodel.spec import DataSpec, spec_of_env
 from worldmodel.trials import Actor, end_with_parent
 
-SHARDS = "shards"
 #: attempt j at episode i runs with seed + i + j * RETRY
 RETRY = 1_000_000_000
 ATTEMPTS = 20
@@ -145,14 +143,13 @@ def collect(
     spec = spec_of_env(env)
     env.close()
     identity = {"spec": spec.to_json(), "config": asdict(replace(config, workers=0))}
-    staging = out / SHARDS
     _claim(out, identity)
     if (out / lerobot.INFO).exists():
         if on_progress:
             on_progress(config.episodes, "already collected")
         return lerobot.read_json(out / lerobot.SPEC)["summary"]
     shards = range(-(-config.episodes // config.shard))
-    todo = [k for k in shards if not _shard_file(staging, k).exists()]
+    todo = [k for k in shards if not shard_file(out, k).exists()]
     if on_progress and len(todo) < len(shards):
         on_progress(sum(_size(config, k) for k in shards if k not in todo), "from before")
     workers = min(config.workers or usable_cores(), max(1, len(todo)))
@@ -173,7 +170,7 @@ def collect(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return _finish(out, spec, config, list(shards))
+    return finish(out, spec, list(shards), asdict(config))
 
 
 # -- in a worker ----------------------------------------------------------------------------------
@@ -214,29 +211,13 @@ def _shard(number: int) -> tuple[int, int]:
                 f"{ATTEMPTS} attempts at episode {i} failed; a policy that fails so often needs "
                 "keep=all"
             )
-    for camera in spec.cameras:
-        frames = (frame for e in episodes for frame in e.images[camera])
-        lerobot.write_video(
-            out / lerobot.video_path(camera, number), frames, spec.control_frequency
-        )
-    fps, start, rows, tables = spec.control_frequency, 0, [], []
-    for i, episode in enumerate(episodes, start=first):
-        row = lerobot.episode_row(episode, i, number, start, fps)
-        rows.append({**row, "demonstration": not config.explores(i)})
-        tables.append(lerobot.frame_table(episode, i, fps))
-        start += len(episode) + 1
-    meta = _shard_file(out / SHARDS, number)
-    lerobot.write_table(meta.with_suffix(".frames"), pa.concat_tables(tables))
-    lerobot.write_table(meta, pa.Table.from_pylist([{**r, "attempts": attempts} for r in rows]))
+    shown = [not config.explores(i) for i in range(first, first + len(episodes))]
+    write_shard(out, spec, number, first, episodes, shown, attempts)
     return len(episodes), attempts
 
 
 def _size(config: CollectConfig, shard: int) -> int:
     return min(config.shard, config.episodes - shard * config.shard)
-
-
-def _shard_file(staging: Path, number: int) -> Path:
-    return staging / f"{number:05d}.parquet"
 
 
 # -- the folder -----------------------------------------------------------------------------------
@@ -259,55 +240,3 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     if (out / "meta").exists() or (out / "data").exists():
         raise UserError(f"{out} already holds a dataset; choose another out=…")
     write_json(file, identity)
-
-
-def _finish(out: Path, spec: DataSpec, config: CollectConfig, shards: list[int]) -> dict[str, Any]:
-    """Write data/ and meta/ from the finished shards; info.json, which makes a dataset, last."""
-    staging = out / SHARDS
-    rows = [r for k in shards for r in lerobot.read_table(_shard_file(staging, k)).to_pylist()]
-    attempts = sum(
-        lerobot.read_table(_shard_file(staging, k))["attempts"][0].as_py() for k in shards
-    )
-    tables = [lerobot.read_table(_shard_file(staging, k).with_suffix(".frames")) for k in shards]
-    frames = pa.concat_tables(tables)
-    frames = frames.append_column("index", pa.array(np.arange(len(frames))))
-    start = 0
-    for row in rows:
-        row |= {"data/chunk_index": 0, "data/file_index": 0, "dataset_from_index": start,
-                "dataset_to_index": start + row["length"], "meta/episodes/chunk_index": 0,
-                "meta/episodes/file_index": 0}  # fmt: skip
-        del row["attempts"]
-        start += row["length"]
-    acting = frames["next.exists"].to_numpy()
-
-    def column(name: str) -> np.ndarray:
-        values = frames[name].combine_chunks()
-        return values.flatten().to_numpy().reshape(len(frames), -1)
-
-    proprio, label = column("observation.state"), column("action")[acting]
-    shown = np.repeat([r["demonstration"] for r in rows], [r["length"] for r in rows])[acting]
-    spec = replace(
-        spec, proprio_stats=FeatureStats.of(proprio),
-        change_stats=FeatureStats.of((proprio[1:] - proprio[:-1])[acting[:-1]]),
-        action_stats=FeatureStats.of(label[shown] if shown.any() else label),
-    )  # fmt: skip
-    keys = [lerobot.video_key(c) for c in spec.cameras]
-    stats = {key: lerobot.pooled(rows, key) for key in keys}
-    stats |= {"observation.state": lerobot.vector_stats(proprio),
-              "action": lerobot.vector_stats(label)}  # fmt: skip
-    lengths = [row["length"] - 1 for row in rows]
-    summary = {
-        "episodes": len(rows), "demonstrations": sum(r["demonstration"] for r in rows),
-        "steps": sum(lengths), "attempts": attempts,
-        "success_rate": sum(r["success"] for r in rows) / attempts,  # explorations included
-        "mean_steps": float(np.mean(lengths)), "longest": max(lengths),
-    }  # fmt: skip
-    lerobot.write_table(out / lerobot.DATA.format(chunk_index=0, file_index=0), frames)
-    lerobot.write_table(out / lerobot.EPISODES, pa.Table.from_pylist(rows))
-    lerobot.write_table(out / lerobot.TASKS, lerobot.tasks_table(spec.tasks))
-    write_json(out / lerobot.STATS, stats)
-    about = {"spec": spec.to_json(), "summary": summary, "collect": asdict(config)}
-    write_json(out / lerobot.SPEC, about)
-    write_json(out / lerobot.INFO, lerobot.info(spec, rows, len(shards) * len(keys)))
-    shutil.rmtree(staging)
-    return summary
