@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import mujoco
@@ -60,6 +60,13 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     proprio_names = tuple(name for name, _, _ in _PROPRIO)
     action_names = ACTION_NAMES
     task_name = ""
+    #: a key -> the action's index that it moves, and which way; 0: back and forth. As seen from the
+    #: front camera, which looks at the robot
+    keys: ClassVar[dict[str, tuple[int, float]]] = {
+        "ArrowUp": (0, -1.0), "ArrowDown": (0, 1.0), "ArrowLeft": (1, -1.0), "ArrowRight": (1, 1.0),
+        "w": (0, -1.0), "s": (0, 1.0), "a": (1, -1.0), "d": (1, 1.0), "q": (2, 1.0),
+        "e": (2, -1.0), "z": (5, 1.0), "c": (5, -1.0), " ": (6, 0.0),
+    }  # fmt: skip
 
     def __init__(
         self,

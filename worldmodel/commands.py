@@ -167,6 +167,18 @@ COMMANDS: dict[str, Command] = {
         parts=("worldmodel.probe:ProbeConfig", ENV, POLICY),
         job="worldmodel.jobs:run_probe",
     ),
+    "play": Command(
+        summary="drive the robot inside the model, beside the simulator, in a browser",
+        details="Opens a page with both worlds. Drive by keyboard, gamepad or touch, or let the "
+        "policy or the expert drive; rewind, branch, save. Needs the extra [play].",
+        examples=(
+            "worldmodel play",
+            "worldmodel play checkpoint=[pick_can_tiny,runs/train/mine] data=data/pick_can",
+            "worldmodel play open=false port=0",
+        ),
+        parts=("worldmodel.play.job:PlayConfig", "worldmodel.rollout:RolloutConfig", ENV),
+        job="worldmodel.play.job:run_play",
+    ),
     "bench env": Command(
         summary="env steps per second, beside robosuite's when it is installed",
         details="Physics, control and every camera in one process, with random actions.",

@@ -1,0 +1,1 @@
+"""Driving the robot inside the model, beside the simulator, in a browser."""

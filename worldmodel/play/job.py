@@ -1,0 +1,119 @@
+"""The command that serves the page: its words are dataclasses by now (see worldmodel.jobs)."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import webbrowser
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
+from worldmodel.errors import RunError, UserError
+from worldmodel.shipped import find_checkpoint, find_probe
+
+if TYPE_CHECKING:
+    from worldmodel.play.session import Session
+    from worldmodel.rollout import RolloutConfig
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    checkpoint: tuple[str, ...] = field(
+        default=("pick_can_tiny",),
+        metadata={"help": "models to play in, the first one first: folders, or shipped names"},
+    )
+    data: Path | None = field(
+        default=None, metadata={"help": "dataset in whose episodes one may start, too"}
+    )
+    probe: str = field(
+        default="pick_can_probe",
+        metadata={"help": "state probe that reads where things are imagined ('': none)"},
+    )
+    seed: int = field(default=0, metadata={"help": "of the first start"})
+    history: int = field(default=2000, metadata={"help": "steps kept for rewinding and saving"})
+    host: str = field(
+        default="127.0.0.1",
+        metadata={"help": "address to listen on; 0.0.0.0 lets others in who have the token"},
+    )
+    port: int = field(default=8000, metadata={"help": "port to listen on; 0: any free one"})
+    open: bool = field(default=True, metadata={"help": "open the page in the browser"})
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint or not 0 <= self.port < 65536 or self.seed < 0 or self.history < 100:
+            raise ValueError(
+                "expected a checkpoint, port in 0 .. 65535, seed >= 0 and history >= 100; got "
+                f"{list(self.checkpoint)}, {self.port}, {self.seed}, {self.history}"
+            )
+
+
+def run_play(folder: Path, config: PlayConfig, sampler: RolloutConfig, env: EnvConfig) -> None:
+    try:
+        import uvicorn
+
+        from worldmodel.play.server import MAX_MESSAGE, Server
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"worldmodel play needs {error.name}: python -m pip install 'worldmodel[play]'"
+        ) from error
+    listening = _listen(config.host, config.port)
+    server = Server(lambda: make_session(folder, config, sampler, env))
+    address = f"http://{config.host}:{listening.getsockname()[1]}/?token={server.token}"
+    print(f"play: {address}\nsaved films and episodes go to {folder}; Ctrl-C ends it", flush=True)
+    if config.open:
+        webbrowser.open(address)
+    limits: dict[str, Any] = {"ws_max_size": 4 * MAX_MESSAGE, "ws_per_message_deflate": False}
+    uvicorn_config = uvicorn.Config(server.app, log_level="warning", **limits)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn_config).run(sockets=[listening])
+    finally:
+        server.close()
+
+
+def make_session(
+    folder: Path, config: PlayConfig, sampler: RolloutConfig, env: EnvConfig
+) -> Session:
+    """The env, the models' places and what is beside them."""
+    from worldmodel import checkpoint
+    from worldmodel.play.game import Game
+    from worldmodel.play.session import Session
+    from worldmodel.probe import load_probe
+
+    made = make_env(env)
+    inner: Any = made.unwrapped
+    probe = load_probe(find_probe(config.probe))[0] if config.probe else None
+    dataset = None
+    if config.data is not None:
+        from worldmodel.jobs import open_dataset
+
+        dataset = open_dataset(config.data)
+
+    def make_game(env: Any, name: str) -> Game:
+        place = find_checkpoint(name)
+        model = checkpoint.load(place).model
+        own = make_policy(PolicyConfig(name="checkpoint", path=str(place)), env)
+        drivers = {"policy": (own, True)}
+        if hasattr(inner, "expert"):
+            drivers["expert"] = (make_policy(PolicyConfig(), env), False)
+        return Game(env, model, drivers, probe, sampler, config.history)
+
+    session = Session(made, make_game, config.checkpoint, folder, dataset)
+    session.start(config.seed)
+    return session
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket bound there; RunError where that can't be had."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise RunError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; "
+            "give another port=…, or port=0 for any that is free"
+        ) from error
+    return listening
