@@ -111,24 +111,26 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     @property
     def mounts(self) -> dict[str, dict[str, tuple[float, ...]]]:
-        """Hand-eye calibration of the wrist camera, in the words of `worldmodel.spec.Mount`; none
-        where `randomize` moves the cameras."""
-        if "wrist" not in self.cameras or "camera" in self.randomize:
+        """Calibration of the cameras, in the words of `worldmodel.spec.Mount`; none where
+        `randomize` moves them."""
+        if "camera" in self.randomize:
             return {}
-        model, (h, w) = self.model, self.image_size
-        camera, tcp = model.camera("wrist"), model.site("tcp")
-        turn = np.zeros(9)
-        mujoco.mju_quat2Mat(turn, camera.quat)
-        right, up, back = turn.reshape(3, 3).T
-        half = np.tan(np.radians(camera.fovy[0]) / 2)
-        rays = np.stack([right * half * w / h, -up * half, -back], axis=1)
-        wrist = {
-            "position": (0, 1, 2), "x_axis": (3, 4, 5), "y_axis": (6, 7, 8),
-            "offset": tuple((camera.pos - tcp.pos).tolist()),
-            "rays": tuple(rays.ravel().tolist()),
-            "area": (TABLE_X[0] - 0.05, TABLE_Y[0] - 0.1, TABLE_X[1] + 0.15, TABLE_Y[1] + 0.1),
-        }  # fmt: skip
-        return {"wrist": wrist}
+        (h, w), found = self.image_size, {}
+        for name in self.cameras:
+            camera, turn = self.model.camera(name), np.zeros(9)
+            mujoco.mju_quat2Mat(turn, camera.quat)
+            right, up, back = turn.reshape(3, 3).T
+            half = np.tan(np.radians(camera.fovy[0]) / 2)
+            rays = np.stack([right * half * w / h, -up * half, -back], axis=1)
+            found[name] = {
+                "offset": tuple(camera.pos.tolist()), "rays": tuple(rays.ravel().tolist()),
+                "area": (TABLE_X[0] - 0.05, TABLE_Y[0] - 0.1, TABLE_X[1] + 0.15, TABLE_Y[1] + 0.1),
+            }  # fmt: skip
+        if "wrist" in found:  # its frame is the hand's, whose origin proprioception tells as TCP
+            offset = self.model.camera("wrist").pos - self.model.site("tcp").pos
+            frame = {"position": (0, 1, 2), "x_axis": (3, 4, 5), "y_axis": (6, 7, 8)}
+            found["wrist"] |= {"offset": tuple(offset.tolist()), **frame}
+        return found
 
     # What a task fills in ------------------------------------------------------------------------
 

@@ -34,13 +34,15 @@ def stats(n: int) -> FeatureStats:
 
 def tiny_spec(mounted: bool = False) -> DataSpec:
     rays = (0.0, -0.8, -0.4, 0.8, 0.0, 0.0, 0.0, -0.3, 0.9)
-    mount = Mount((0, 1, 2), (0, 1, 3), (4, 2, 1), (0.1, 0.0, 0.5), rays, (-2.0, -2.0, 2.0, 2.0))
+    area = (-2.0, -2.0, 2.0, 2.0)
+    room = Mount((0.0, 0.0, 2.0), rays, area)
+    hand = Mount((0.1, 0.0, 0.5), rays, area, (0, 1, 2), (0, 1, 3), (4, 2, 1))
     return DataSpec(
         env="", env_options={}, cameras=("front", "wrist"), image_size=(SIDE, SIDE),
         proprio_names=tuple(f"p{i}" for i in range(P)),
         action_names=tuple(f"a{i}" for i in range(A)),
         control_frequency=10.0, tasks=("reach",), proprio_stats=stats(P), change_stats=stats(P),
-        action_stats=stats(A), mounts={"wrist": mount} if mounted else {},
+        action_stats=stats(A), mounts={"front": room, "wrist": hand} if mounted else {},
     )  # fmt: skip
 
 

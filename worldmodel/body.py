@@ -32,7 +32,7 @@ class Body(nn.Module):
         super().__init__()
         size, P = spec.image_size, spec.P
         self.grid = size[0] // patch, size[1] // patch
-        self.ground = Ground(spec, cameras) if spec.mounts else None
+        self.ground = Ground(spec, cameras) if cameras.moving.any() else None
         self.cameras = cameras
         cells, coarse = len(spec.cameras) * self.grid[0] * self.grid[1], width // 8
         self.pose = nn.Sequential(
@@ -58,6 +58,6 @@ class Body(nn.Module):
         drawn, share = out.split((3, 1), dim=1)
         if self.ground is None:
             return View(drawn, maps)
-        still = ~self.cameras.mounted.repeat(len(pose))[:, None, None, None]
+        still = ~self.cameras.moving.repeat(len(pose))[:, None, None, None]
         share = torch.where(still, 1.0, share.sigmoid())
         return View(share * drawn + (1 - share) * self.ground(proprio), maps)

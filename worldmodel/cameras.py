@@ -3,11 +3,13 @@
 A camera on the hand sees everything move with every step, and the motion is known: the hand's pose
 is in proprioception, and the hand-eye calibration (spec.Mount) says how the camera sits on it. So a
 picture from another pose is a reprojection [as in Zhou et al. 2017, arXiv 1704.07813], of what lies
-in a plane or a given height above it. For a camera that stands still it is the picture itself.
+in a plane or a given height above it. For a camera that stands still it is the picture itself. And
+what one camera sees has its place in the picture of another, which may not have seen it yet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -27,7 +29,7 @@ class Seen(NamedTuple):
 
 
 class Camera(nn.Module):
-    """One calibrated camera on the robot."""
+    """One calibrated camera, on the robot or in the room."""
 
     rays: Tensor
     inverse: Tensor
@@ -47,6 +49,9 @@ class Camera(nn.Module):
     def pose(self, proprio: Tensor) -> tuple[Tensor, Tensor]:
         """(M, P) -> the camera's centre (M, 3), and its frame's rotation (M, 3, 3)."""
         mount = self.mount
+        if not mount.moves:
+            turn = torch.eye(3, device=proprio.device).expand(len(proprio), 3, 3)
+            return self.offset.expand(len(proprio), 3), turn
         x, y = (_unit(proprio[:, list(axis)]) for axis in (mount.x_axis, mount.y_axis))
         turn = torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
         return proprio[:, list(mount.position)] + _turned(turn, self.offset), turn
@@ -74,42 +79,73 @@ class Cameras(nn.Module):
     """All C cameras of a spec; M C pictures stand camera by camera for each of M poses."""
 
     still: Tensor
-    mounted: Tensor
+    moving: Tensor
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
         self.names, size = spec.cameras, spec.image_size
         self.eyes = nn.ModuleDict({k: Camera(m, size) for k, m in spec.mounts.items()})
-        mounted = torch.tensor([name in self.eyes for name in spec.cameras])
+        moving = torch.tensor([self.carried(name) is not None for name in spec.cameras])
         self.register_buffer("still", pixel_places(size), persistent=False)
-        self.register_buffer("mounted", mounted, persistent=False)
+        self.register_buffer("moving", moving, persistent=False)
+        # the camera whose picture may show what another will see: the next calibrated one
+        known = [i for i, name in enumerate(self.names) if name in self.eyes]
+        self.other = list(range(len(self.names)))
+        for i, j in zip(known, known[1:] + known[:1], strict=True):
+            self.other[i] = j
 
     def eye(self, name: str) -> Camera | None:
-        """The camera of this name where it is mounted; None where it stands still."""
+        """The camera of this name where it is calibrated."""
         return cast(Camera, self.eyes[name]) if name in self.eyes else None
+
+    def carried(self, name: str) -> Camera | None:
+        """The camera of this name where it is calibrated and on the robot."""
+        eye = self.eye(name)
+        return eye if eye is not None and eye.mount.moves else None
 
     def reproject(self, old: Tensor, new: Tensor, height: Tensor) -> Seen:
         """Where what is seen from the pose ``new`` (M, P) was in the pictures of ``old`` (M, P), if
         it lies ``height`` (M C, h, w) above the plane."""
-        M, C = len(new), len(self.names)
-        height = height.unflatten(0, (M, C))
-        with torch.autocast(new.device.type, enabled=False):
-            parts = [self._reproject(k, old, new, height[:, i]) for i, k in enumerate(self.names)]
+
+        def find(i: int, level: Tensor) -> Seen:
+            eye = self.carried(self.names[i])
+            return self._same(level) if eye is None else _found(eye, new, eye, old, level)
+
+        return self._each(find, len(new), height)
+
+    def across(self, old: Tensor, new: Tensor, height: Tensor) -> Seen:
+        """The same in the pictures of each camera's ``other``; outside where there is none."""
+
+        def find(i: int, level: Tensor) -> Seen:
+            j = self.other[i]
+            eye, other = self.eye(self.names[i]), self.eye(self.names[j])
+            if i == j or eye is None or other is None:
+                return Seen(self._same(level).grid, torch.zeros_like(level, dtype=torch.bool))
+            return _found(eye, new, other, old, level)
+
+        return self._each(find, len(new), height)
+
+    def _each(self, find: Callable[[int, Tensor], Seen], poses: int, height: Tensor) -> Seen:
+        height = height.unflatten(0, (poses, len(self.names)))
+        with torch.autocast(height.device.type, enabled=False):
+            parts = [find(i, height[:, i]) for i in range(len(self.names))]
         grid, inside = (torch.stack(x, dim=1).flatten(0, 1) for x in zip(*parts, strict=True))
         return Seen(grid, inside)
 
-    def _reproject(self, name: str, old: Tensor, new: Tensor, height: Tensor) -> Seen:
-        eye = self.eye(name)
-        if eye is None:
-            inside = torch.ones_like(height, dtype=torch.bool)
-            return Seen(self.still.expand(len(new), -1, -1, -1), inside)
-        places, below = eye.places(new, height)
-        grid, inside = eye.pixels(old, places)
-        return Seen(grid, inside & below)
+    def _same(self, level: Tensor) -> Seen:
+        inside = torch.ones_like(level, dtype=torch.bool)
+        return Seen(self.still.expand(len(level), -1, -1, -1), inside)
+
+
+def _found(eye: Camera, new: Tensor, other: Camera, old: Tensor, height: Tensor) -> Seen:
+    """Where ``other`` saw, at ``old``, what ``eye`` sees from ``new``."""
+    places, below = eye.places(new, height)
+    grid, inside = other.pixels(old, places)
+    return Seen(grid, inside & below)
 
 
 class Ground(nn.Module):
-    """What lies in the plane, learned as one texture: mounted cameras find it from any pose."""
+    """What lies in the plane, learned as one texture: cameras on the robot find it from any pose."""
 
     SIZE = 192  # pixels of the texture
     SCALE = 20.0  # of its numbers: one update should be able to move a colour
@@ -120,18 +156,18 @@ class Ground(nn.Module):
     def __init__(self, spec: DataSpec, cameras: Cameras) -> None:
         super().__init__()
         self.cameras = cameras
-        areas = torch.tensor([mount.area for mount in spec.mounts.values()])
+        areas = torch.tensor([mount.area for mount in spec.mounts.values() if mount.moves])
         self.register_buffer("low", areas[:, :2].amin(dim=0), persistent=False)
         self.register_buffer("high", areas[:, 2:].amax(dim=0), persistent=False)
         self.texture = nn.Parameter(torch.zeros(3, self.SIZE, self.SIZE))
 
     def forward(self, proprio: Tensor) -> Tensor:
-        """Poses (M, P) -> pictures (M C, 3, h, w); grey where a camera is not mounted."""
+        """Poses (M, P) -> pictures (M C, 3, h, w); grey where a camera is not on the robot."""
         cameras, shown = self.cameras, []
         with torch.autocast(proprio.device.type, enabled=False):
             for name in cameras.names:
                 h, w = cameras.still.shape[:2]
-                eye = cameras.eye(name)
+                eye = cameras.carried(name)
                 if eye is None:
                     shown.append(proprio.new_zeros(len(proprio), 3, h, w))
                     continue

@@ -23,7 +23,7 @@ from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
 from worldmodel.masks import Group, attention_mask, layout
 from worldmodel.memory import Memory
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
-from worldmodel.painter import Motion, Painter, Sights, View
+from worldmodel.painter import Painter, Sights, Source, View
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import (
     WAVES,
@@ -194,10 +194,28 @@ class WorldModel(nn.Module):
         """The same as patches (M, N, Q)."""
         return self._unview(self._picture_body(pose).pictures, len(pose))[:, 0]
 
-    def _motion(self, before: Tensor, pose: Tensor) -> Motion:
-        """The cameras' own motion from one pose to another, both (M, P) and normalised."""
-        old, new = self.proprio_scale.inverse(before), self.proprio_scale.inverse(pose)
-        return partial(self.cameras.reproject, old, new)
+    def _sights(
+        self, latest: View, first: View, body: View, before: Tensor, began: Tensor, pose: Tensor
+    ) -> Sights:
+        """What may be copied from at ``pose``, with the poses at the latest and at the first
+        observation; all (M, P) and normalised."""
+        before, began, pose = (self.proprio_scale.inverse(p) for p in (before, began, pose))
+        own, across = self.cameras.reproject, self.cameras.across
+
+        def others(x: Tensor) -> Tensor:
+            return x.unflatten(0, (len(pose), -1))[:, self.cameras.other].flatten(0, 1)
+
+        def other(view: View) -> View:
+            return View(others(view.pictures), [others(m) for m in view.maps])
+
+        return Sights(
+            Source(latest, partial(own, before, pose)), Source(first, partial(own, began, pose)),
+            body,
+            (
+                Source(other(latest), partial(across, before, pose)),
+                Source(other(first), partial(across, began, pose)),
+            ),
+        )  # fmt: skip
 
     def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
         """(..., H, A) and the tokens of o_n (..., N + 1, D), of which proprio's is used."""
@@ -273,9 +291,7 @@ class WorldModel(nn.Module):
             seen = View(body.pictures.detach(), [m.detach() for m in body.maps])
             began = leaves.first_proprio[:, None].expand(-1, J, -1).flatten(0, 1)
             latest_proprio = context.proprio[:, leaves.next_steps].flatten(0, 1)
-            sights = Sights(
-                latest, first, seen, self._motion(latest_proprio, pose), self._motion(began, pose)
-            )
+            sights = self._sights(latest, first, seen, latest_proprio, began, pose)
             painted, change = self._read_next(nxt.unflatten(1, (J, N1)), sights, motion)
             picture = self._unview(body.pictures, B)
         prediction = Prediction(
@@ -355,13 +371,11 @@ class WorldModel(nn.Module):
     ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
         """From a noisy next observation (B, N, Q), (B, P) at a flow time to the clean one in it."""
         motion, robot, pose = self._expect(memory.state[:, None])
-        sights = Sights(
+        sights = self._sights(
             self._view(latest[:, None], memory.maps),
             self._view(memory.first[:, None], memory.first_maps),
-            self._picture_body(pose[:, 0]),
-            self._motion(memory.proprio, pose[:, 0]),
-            self._motion(memory.first_proprio, pose[:, 0]),
-        )
+            self._picture_body(pose[:, 0]), memory.proprio, memory.first_proprio, pose[:, 0],
+        )  # fmt: skip
         obs, act = memory.obs[:, None], memory.act[:, None]
 
         def denoise(patches: Tensor, change: Tensor, t: float) -> tuple[Tensor, Tensor]:

@@ -38,14 +38,20 @@ class View(NamedTuple):
     maps: list[Tensor]  # (M, c, h/2, w/2), (M, c, h/4, w/4), …
 
 
-class Sights(NamedTuple):
-    """What may be copied from, and the cameras' own motion since the latest and since the first."""
+class Source(NamedTuple):
+    """A view from another pose, or of another camera, and how to find one's way there."""
 
-    latest: View
-    first: View
+    view: View
+    motion: Motion
+
+
+class Sights(NamedTuple):
+    """What may be copied from, or looked at, for every camera."""
+
+    latest: Source
+    first: Source
     body: View
-    since: Motion
-    ever: Motion
+    others: tuple[Source, ...]  # the latest and the first of another camera
 
 
 class Stage(nn.Module):
@@ -76,8 +82,8 @@ class Painter(nn.Module):
         super().__init__()
         self.grid = size[0] // patch, size[1] // patch
         stages = [width, *reversed(channels[:-1])]  # coarse to fine
-        self.stages = nn.ModuleList(Stage(a, b, seen=3) for a, b in itertools.pairwise(stages))
-        self.compare = nn.Conv2d(4 * 3 * 3, stages[-1], 3, padding=1)
+        self.stages = nn.ModuleList(Stage(a, b, seen=5) for a, b in itertools.pairwise(stages))
+        self.compare = nn.Conv2d(4 * 3 * 5, stages[-1], 3, padding=1)
         self.judge = nn.Conv2d(stages[-1], stages[-1], 3, padding=1)
         self.read = nn.Conv2d(stages[-1], 4 * sum(self.READ), 3, padding=1)
         for layer in (self.judge, self.read):
@@ -88,17 +94,23 @@ class Painter(nn.Module):
 
     def forward(self, tokens: Tensor, sights: Sights) -> Tensor:
         """Pictures (M, 3, h, w) in [-1, 1], in and out."""
-        latest, first, body, since, ever = sights
+        (latest, since), (first, ever), body, others = sights
         x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
+        level = latest.pictures.new_zeros(len(x), *latest.pictures.shape[-2:])
         depth = len(self.stages)
-        maps = zip(latest.maps[:depth], first.maps[:depth], body.maps, strict=True)
+        crossed = [
+            [transfer(m, seen) for m in other.view.maps[:depth]]
+            for other in others
+            for seen in [other.motion(level)]
+        ]
+        maps = zip(latest.maps[:depth], first.maps[:depth], body.maps, *crossed, strict=True)
         for stage, seen in zip(self.stages, reversed(list(maps)), strict=True):
             x = stage(x, *seen)
         x = x.permute(0, 3, 1, 2)
-        level = latest.pictures.new_zeros(len(x), *latest.pictures.shape[-2:])
         beside = torch.cat(
             [sample(latest.pictures, since(level).grid), sample(first.pictures, ever(level).grid),
-             body.pictures], dim=1,
+             body.pictures,
+             *(transfer(o.view.pictures, o.motion(level + HEIGHT_SCALE)) for o in others)], dim=1,
         )  # fmt: skip
         beside = rearrange(beside, "m c (i a) (j b) -> m (c a b) i j", a=2, b=2)
         x = x + self.judge(F.gelu(self.compare(beside), approximate="tanh"))
@@ -124,3 +136,11 @@ def move(images: Tensor, flow: Tensor) -> Tensor:
 def sample(images: Tensor, grid: Tensor) -> Tensor:
     """(M, 3, h, w) at the places (M, h, w, 2), -1 … 1 right and down."""
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def transfer(maps: Tensor, seen: Seen) -> Tensor:
+    """Maps (M, c, i, j) of one camera at their places in the picture of another; 0 elsewhere."""
+    size = maps.shape[-2:]
+    grid = F.interpolate(seen.grid.permute(0, 3, 1, 2), size, mode="bilinear")
+    inside = F.interpolate(seen.inside[:, None].float(), size, mode="bilinear")
+    return sample(maps, grid.permute(0, 2, 3, 1).to(maps.dtype)) * inside.to(maps.dtype)

@@ -37,20 +37,32 @@ class FeatureStats:
 
 @dataclass(frozen=True)
 class Mount:
-    """Hand-eye calibration: how a camera sits on the robot, in the frame of proprioception.
+    """Calibration: how a camera sits on the robot or in the room, in the frame of proprioception.
 
-    The camera is fixed to a frame that proprioception tells: these of its entries are its origin
-    [m] and its x and y axes. A pixel at (u, v), each -1 … 1 across the picture, right and down,
-    looks from ``offset`` into the direction ``rays`` (u, v, 1), both in that frame. What it sees
-    besides objects is the plane z = 0.
+    A camera on the robot is fixed to a frame that proprioception tells: these of its entries are
+    the frame's origin [m] and its x and y axes. One in the room names no entries. A pixel at
+    (u, v), each -1 … 1 across the picture, right and down, looks from ``offset`` into the direction
+    ``rays`` (u, v, 1), both in that frame. What is seen besides objects is the plane z = 0.
     """
 
-    position: tuple[int, int, int]
-    x_axis: tuple[int, int, int]
-    y_axis: tuple[int, int, int]
     offset: tuple[float, float, float]  # m
     rays: tuple[float, float, float, float, float, float, float, float, float]  # 3 x 3, rows first
     area: tuple[float, float, float, float]  # m, lowest x, y and highest x, y it may see of z = 0
+    position: tuple[int, ...] = ()
+    x_axis: tuple[int, ...] = ()
+    y_axis: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = {len(part) for part in (self.position, self.x_axis, self.y_axis)}
+        if sizes not in ({0}, {3}):
+            raise ValueError(
+                f"mount: got position {self.position}, x_axis {self.x_axis}, y_axis {self.y_axis}, "
+                "expected three entries of proprioception each, or none"
+            )
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.position)
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class DataSpec:
     action_stats: FeatureStats | None = None  # of the demonstrated actions (labels)
     proprio_low: tuple[float, ...] = ()  # bounds of the observation space; (): none known
     proprio_high: tuple[float, ...] = ()
-    mounts: dict[str, Mount] = field(default_factory=dict)  # of the cameras that the robot carries
+    mounts: dict[str, Mount] = field(default_factory=dict)  # of calibrated cameras
 
     @property
     def P(self) -> int:

@@ -125,7 +125,7 @@ class Server:
                 about = await self._play(lambda session: session.about())
                 return {**about, "number": self._number}
             case "watch":
-                return await self._watch(_integer(message, "after"))
+                return await self._watch(_integer(message, "after", low=-1))
             case "take":
                 self._wheel = socket
                 return await self._play(lambda session: Shown.of(session, session.game.now))
