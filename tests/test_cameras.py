@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
 from envs.pick_can import PickCan
-from worldmodel.cameras import Cameras, Ground
+from worldmodel.cameras import Cameras, Ground, Seen
 from worldmodel.errors import UserError
 from worldmodel.normalize import images_to_float
-from worldmodel.painter import sample
+from worldmodel.painter import sample, transfer
 from worldmodel.spec import DataSpec, check_compatible, spec_of_env
 
 SIDE = 64
@@ -59,6 +60,32 @@ def test_a_reprojected_picture_is_the_picture_from_the_other_pose(views) -> None
     beside = (sample(pictures[old], grid + 0.1) - pictures[new]).abs().mean(dim=1)[inside]
     assert error.mean() < 0.03  # of 2: edges are resampled
     assert error.mean() < 0.4 * beside.mean()  # three pixels off
+
+
+def test_what_the_front_camera_sees_has_its_place_in_the_wrist_view() -> None:
+    env = PickCan(image_size=SIDE)
+    cameras, shown, there = Cameras(spec_of_env(env)), [], []
+    for seed in range(8):
+        obs, _ = env.reset(seed=seed, options={"can_position": (0.5, 0.0), "can_pose": "upright"})
+        pose = torch.from_numpy(obs["proprio"])[None]
+        front = torch.from_numpy(obs["front"]).permute(2, 0, 1)[None].float()
+        seen = cameras.across(pose, pose, level(cameras, 1) + 0.03)
+        found = transfer(front, Seen(wrist(seen.grid), wrist(seen.inside)))[0].permute(1, 2, 0)
+        shown.append(red(found.numpy()))
+        there.append(red(obs["wrist"]))
+    env.close()
+    both = [(a, b) for a, b in zip(shown, there, strict=True) if b.sum() > 20]
+    assert len(both) > 3
+    overlap = [(a & b).sum() / b.sum() for a, b in both]
+    assert np.mean(overlap) > 0.35, overlap  # a can is no part of the plane
+    other = [(a & b).sum() / b.sum() for (a, _), (_, b) in itertools.pairwise(both)]
+    assert np.mean(overlap) > np.mean(other) + 0.2
+
+
+def red(picture: np.ndarray) -> np.ndarray:
+    """(h, w) bool, where the can is."""
+    r, g, b = (picture[..., i].astype(float) for i in range(3))
+    return (r > 90) & (r > 2 * g) & (r > 2 * b)
 
 
 def test_height_is_parallax(views) -> None:

@@ -145,7 +145,7 @@ def _found(eye: Camera, new: Tensor, other: Camera, old: Tensor, height: Tensor)
 
 
 class Ground(nn.Module):
-    """What lies in the plane, learned as one texture: cameras on the robot find it from any pose."""
+    """What lies in the plane, as one learned texture; the robot's cameras find it from any pose."""
 
     SIZE = 192  # pixels of the texture
     SCALE = 20.0  # of its numbers: one update should be able to move a colour
