@@ -9,7 +9,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 
 DATA ?= data/pick_can
-EPISODES ?= 2000
+EPISODES ?= 2500
 # compiled blocks need a C++ compiler; without one: make train TRAIN_FLAGS=
 TRAIN_FLAGS ?= compile=true
 POLICY ?= pick_can_tiny
@@ -23,11 +23,11 @@ test: $(VENV)/.installed-dev  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 train: $(VENV)/.installed  ## collect demonstrations, train, then rehearse: the shipped checkpoint
-	$(BIN)/worldmodel collect env=pick_can episodes=$(EPISODES) explore=0.5 out=$(DATA)
+	$(BIN)/worldmodel collect env=pick_can episodes=$(EPISODES) explore=0.6 mistaken=0.667 out=$(DATA)
 	$(BIN)/worldmodel train data=$(DATA) holdout=100 model=tiny objective=self_flow $(TRAIN_FLAGS) \
 	  rehearse=0 out=runs/train/first resume=true
 	$(BIN)/worldmodel train data=$(DATA) holdout=100 init=runs/train/first $(TRAIN_FLAGS) \
-	  rehearse_after=0 rehearse=0.6 rehearse_steps=20 demonstrations=0.45 \
+	  rehearse_after=0 rehearse=0.6 rehearse_steps=30 demonstrations=0.45 \
 	  objective.next_ratio=1 objective.plans=1 steps=10000 optim.lr=6e-4 out=runs/train/second resume=true
 
 eval: $(VENV)/.installed  ## the shipped checkpoint on 500 episodes that it has never seen

@@ -59,8 +59,8 @@ class CollectConfig:
     mistaken: float = field(
         default=0.5,
         metadata={
-            "help": "share of the explorations in which the scripted expert errs by centimetres "
-            "about where things are; the others are disturbed in phases"
+            "help": "share of the explorations in which the scripted expert errs about where "
+            "things are; the others are disturbed in phases"
         },
     )
     shard: int = field(default=10, metadata={"help": "episodes per file"})
