@@ -10,7 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from worldmodel.report import Report
+from worldmodel.video import write_mp4
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="no Playwright: python -m pip install playwright"
@@ -60,6 +64,35 @@ def page(address: str, browser) -> Iterator:
     opened.wait_for_function("window.play.now && play.connected", timeout=30_000)
     yield opened
     opened.close()
+    assert said == []
+
+
+def test_a_report_sorts_tells_values_and_plays(browser, tmp_path: Path) -> None:
+    film = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    write_mp4(tmp_path / "a.mp4", film, 10)
+    report = Report("A report").table(["who", "share"], [["b", "0.5 [0.1, 0.9]"], ["a", "12"]])
+    report.chart({"loss": ([0, 10, 20], [1.0, 5.0, 2.0])}, x_label="step")
+    report.video(tmp_path / "a.mp4", "clip").write(tmp_path / "report.html")
+    page, said = browser.new_page(bypass_csp=True), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"file://{tmp_path}/report.html")
+
+    def column(i: int) -> list[str]:
+        cells = f"[...document.querySelectorAll('td:nth-child({i})')]"
+        return page.evaluate(f"{cells}.map(cell => cell.innerText)")
+
+    page.click("th:nth-child(1)")
+    assert column(1) == ["a", "b"]
+    page.click("th:nth-child(2)")
+    assert column(2) == ["0.5 [0.1, 0.9]", "12"]
+    page.click("th:nth-child(2)")
+    assert column(2) == ["12", "0.5 [0.1, 0.9]"]
+    box = page.locator("svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
+    assert page.inner_text("#read").split("\n") == ["at 10", "loss: 5"]
+    page.wait_for_function("document.querySelector('video').readyState >= 2", timeout=10_000)
+    page.close()
     assert said == []
 
 

@@ -41,7 +41,12 @@ def line_chart(
         return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
     height = HEIGHT + (4 + 20 * math.ceil(len(drawn) / 4) if len(drawn) > 1 else 0)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(y_label)}">']
+    # how a page's script finds values back from places
+    found = f'data-area="{LEFT} {HEIGHT - BOTTOM} {WIDTH - RIGHT} {TOP}" '
+    found += f'data-range="{x_low:.6g} {y_low:.6g} {x_high:.6g} {y_high:.6g}"'
+    found += ' data-log="1"' if log_y else ""
+    label = escape(y_label, quote=True)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}" {found}>']
     for y in _log_ticks(y_low, y_high) if log_y else _ticks(y_low, y_high):
         text = _number(10**y if log_y else y)
         parts.append(
@@ -65,7 +70,8 @@ def line_chart(
         last_x, last_y = points[-1]
         last = f"{_number(10**last_y if log_y else last_y)} at {_number(last_x)}"
         parts.append(
-            f'<g><title>{escape(name)}: {last}</title><polyline points="{path}" fill="none" '
+            f'<g><title>{escape(name)}: {last}</title><polyline data-name="{escape(name)}" '
+            f'points="{path}" fill="none" '
             f'stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
             f'<circle cx="{across(last_x):.1f}" cy="{down(last_y):.1f}" r="3" fill="{colour}"/></g>'
         )

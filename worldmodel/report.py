@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,39 +15,9 @@ import numpy as np
 from worldmodel.chart import Line, line_chart
 from worldmodel.files import write_text
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #5c6675; --line: #dfe3e9; --page: #fff;
-  --card: #f6f7f9; --c0: #2f6fdb; --c1: #d9662b; --c2: #2e9461; --c3: #a145b5; --c4: #b58a00;
-  --c5: #c23a4b; --c6: #3d8fa8; --c7: #6b6f7a }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --soft: #9aa5b4; --line: #313a47;
-  --page: #12161c; --card: #1b212a; --c0: #6ea0f5; --c1: #ef9160; --c2: #63c395; --c3: #cf8bdf;
-  --c4: #dcb54a; --c5: #ef7b89; --c6: #74c0d6; --c7: #a6abb6 } }
-* { box-sizing: border-box }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--page);
-  max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .3rem }
-h2 { font-size: 1.15rem; margin: 2.4rem 0 .7rem }
-p { max-width: 46rem } p.lead { color: var(--soft); margin: 0 0 1.6rem }
-.figures { display: grid; gap: .75rem;
-  grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)) }
-.figures div { background: var(--card); border-radius: .6rem; padding: .8rem 1rem }
-.figures b { display: block; font-size: 1.35rem; font-weight: 600; line-height: 1.25 }
-.figures span { color: var(--soft); font-size: .85rem }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem }
-th, td { text-align: left; padding: .34rem 1.4rem .34rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere }
-th { color: var(--soft); font-weight: 500; white-space: nowrap }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem }
-figure { margin: 0 } figcaption { color: var(--soft); font-size: .87rem; margin-top: .3rem }
-video, figure img { width: 100%; border-radius: .5rem; background: var(--card);
-  image-rendering: pixelated; display: block }
-svg { width: 100%; max-width: 46rem; height: auto; display: block }
-svg text { font: 12px system-ui, sans-serif; fill: var(--soft) }
-details { margin-top: 2.4rem } summary { cursor: pointer; color: var(--soft) }
-pre { background: var(--card); border-radius: .6rem; padding: 1rem; overflow-x: auto;
-  font-size: .85rem }
-"""
+#: what pages share: colours in light and dark, tables that sort, charts that tell their values
+STYLE = resources.files("worldmodel").joinpath("report.css").read_text("utf-8")
+SCRIPT = resources.files("worldmodel").joinpath("report.js").read_text("utf-8")
 
 
 class Report:
@@ -133,7 +104,7 @@ class Report:
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(self.title)}</title>\n<style>{STYLE}</style></head>\n<body>\n"
             + "\n".join(self._parts)
-            + "\n</body></html>\n"
+            + f"\n<script>\n{SCRIPT}</script>\n</body></html>\n"
         )
 
     def write(self, path: Path) -> None:
