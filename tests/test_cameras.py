@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from envs.pick_can import PickCan
-from worldmodel.cameras import Cameras, Ground, Seen
+from worldmodel.cameras import Cameras, Ground, Seen, transfer
 from worldmodel.errors import UserError
 from worldmodel.normalize import images_to_float
-from worldmodel.painter import sample, transfer
+from worldmodel.painter import sample
 from worldmodel.spec import DataSpec, check_compatible, spec_of_env
 
 SIDE = 64

@@ -54,25 +54,29 @@ class Camera(nn.Module):
             return self.offset.expand(len(proprio), 3), turn
         x, y = (_unit(proprio[:, list(axis)]) for axis in (mount.x_axis, mount.y_axis))
         turn = torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
-        return proprio[:, list(mount.position)] + _turned(turn, self.offset), turn
+        return proprio[:, list(mount.position)] + turn @ self.offset, turn
 
     def places(self, proprio: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
         """(M, P) and a height (M, h, w) above the plane -> what the pixels show there (M, h, w, 3),
         and whether they look down on it at all (M, h, w)."""
         centre, turn = self.pose(proprio)
-        ray = _turned(turn[:, None, None], self.directions)
-        down = (-ray[..., 2]).clamp(min=NEAR)
-        far = (centre[:, None, None, 2] - height) / down
-        places = centre[:, None, None] + far.clamp(min=0)[..., None] * ray
-        return places, (ray[..., 2] < -NEAR) & (far > 0)
+        centre = centre[:, None, None]
+        ray = (self.directions.flatten(0, 1) @ turn.mT).unflatten(1, height.shape[1:])
+        fall = ray[..., 2]
+        far = (height - centre[..., 2]) / fall.clamp(max=-NEAR)
+        places = centre + far.clamp(min=0)[..., None] * ray
+        return places, (fall < -NEAR) & (far > 0)
 
     def pixels(self, proprio: Tensor, places: Tensor) -> Seen:
         """Where (M, h, w, 3) are in the picture taken at (M, P)."""
         centre, turn = self.pose(proprio)
-        ahead = _turned(turn.mT[:, None, None], places - centre[:, None, None])
-        ahead = _turned(self.inverse, ahead)
-        grid = ahead[..., :2] / ahead[..., 2:].clamp(min=NEAR)
-        return Seen(grid, (ahead[..., 2] > NEAR) & (grid.abs() <= 1).all(dim=-1))
+        into = turn @ self.inverse.T  # a row vector times this: first the frame, then the pixels
+        ahead = ((places - centre[:, None, None]).flatten(1, 2) @ into).unflatten(
+            1, places.shape[1:3]
+        )
+        depth = ahead[..., 2]
+        grid = ahead[..., :2] / depth[..., None].clamp(min=NEAR)
+        return Seen(grid, (depth > NEAR) & (grid.abs().amax(dim=-1) <= 1))
 
 
 class Cameras(nn.Module):
@@ -190,10 +194,19 @@ def pixel_places(size: tuple[int, int]) -> Tensor:
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
 
 
-def _turned(rotation: Tensor, vector: Tensor) -> Tensor:
-    """(…, 3, 3) and (…, 3) -> (…, 3)."""
-    return (rotation * vector[..., None, :]).sum(dim=-1)
-
-
 def _unit(vector: Tensor) -> Tensor:
     return vector / vector.norm(dim=-1, keepdim=True).clamp(min=NEAR)
+
+
+def transfer(maps: Tensor, seen: Seen) -> Tensor:
+    """Maps (M, c, i, j) of one camera at their places in the picture of another; 0 elsewhere.
+
+    Nothing is learned through them.
+    """
+    size = maps.shape[-2:]
+    grid = F.interpolate(seen.grid.permute(0, 3, 1, 2), size, mode="bilinear").permute(0, 2, 3, 1)
+    inside = F.interpolate(seen.inside[:, None].float(), size, mode="bilinear")
+    found = F.grid_sample(
+        maps.detach().float(), grid, padding_mode="border", align_corners=False
+    )  # bf16 takes twice the time
+    return (found * inside).to(maps.dtype)

@@ -16,14 +16,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.body import Body
-from worldmodel.cameras import Cameras
+from worldmodel.cameras import Cameras, Seen, transfer
 from worldmodel.flow import integrate
 from worldmodel.layers import rope
 from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
 from worldmodel.masks import Group, attention_mask, layout
 from worldmodel.memory import Memory
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
-from worldmodel.painter import Painter, Sights, Source, View
+from worldmodel.painter import HEIGHT_SCALE, Painter, Sights, Source, View
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import (
     WAVES,
@@ -200,21 +200,28 @@ class WorldModel(nn.Module):
         """What may be copied from at ``pose``, with the poses at the latest and at the first
         observation; all (M, P) and normalised."""
         before, began, pose = (self.proprio_scale.inverse(p) for p in (before, began, pose))
-        own, across = self.cameras.reproject, self.cameras.across
+        own = self.cameras.reproject
+        M, C, size = len(pose), len(self.spec.cameras), self.spec.image_size
+        level = pose.new_zeros(M * C, *size)
 
-        def others(x: Tensor) -> Tensor:
-            return x.unflatten(0, (len(pose), -1))[:, self.cameras.other].flatten(0, 1)
+        def other(view: View, then: Tensor) -> View:
+            """For each camera what another saw, in its place."""
+            ground, above = (
+                self.cameras.across(then, pose, level + h) for h in (0.0, HEIGHT_SCALE)
+            )
 
-        def other(view: View) -> View:
-            return View(others(view.pictures), [others(m) for m in view.maps])
+            def there(x: Tensor, seen: Seen) -> Tensor:
+                x = x.unflatten(0, (M, C))
+                return transfer(
+                    torch.stack([x[:, j] for j in self.cameras.other], 1).flatten(0, 1), seen
+                )
 
+            return View(there(view.pictures, above), [there(m, ground) for m in view.maps])
+
+        others = other(latest, before), other(first, began)
         return Sights(
             Source(latest, partial(own, before, pose)), Source(first, partial(own, began, pose)),
-            body,
-            (
-                Source(other(latest), partial(across, before, pose)),
-                Source(other(first), partial(across, began, pose)),
-            ),
+            body, others,
         )  # fmt: skip
 
     def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:

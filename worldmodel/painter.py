@@ -39,7 +39,7 @@ class View(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A view from another pose, or of another camera, and how to find one's way there."""
+    """A view from another pose, and how to find one's way there."""
 
     view: View
     motion: Motion
@@ -51,7 +51,7 @@ class Sights(NamedTuple):
     latest: Source
     first: Source
     body: View
-    others: tuple[Source, ...]  # the latest and the first of another camera
+    others: tuple[View, ...]  # of another camera, in their places
 
 
 class Stage(nn.Module):
@@ -98,19 +98,14 @@ class Painter(nn.Module):
         x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
         level = latest.pictures.new_zeros(len(x), *latest.pictures.shape[-2:])
         depth = len(self.stages)
-        crossed = [
-            [transfer(m, seen) for m in other.view.maps[:depth]]
-            for other in others
-            for seen in [other.motion(level)]
-        ]
-        maps = zip(latest.maps[:depth], first.maps[:depth], body.maps, *crossed, strict=True)
+        views = latest, first, body, *others
+        maps = zip(*(view.maps[:depth] for view in views), strict=True)
         for stage, seen in zip(self.stages, reversed(list(maps)), strict=True):
             x = stage(x, *seen)
         x = x.permute(0, 3, 1, 2)
         beside = torch.cat(
             [sample(latest.pictures, since(level).grid), sample(first.pictures, ever(level).grid),
-             body.pictures,
-             *(transfer(o.view.pictures, o.motion(level + HEIGHT_SCALE)) for o in others)], dim=1,
+             body.pictures, *(other.pictures for other in others)], dim=1,
         )  # fmt: skip
         beside = rearrange(beside, "m c (i a) (j b) -> m (c a b) i j", a=2, b=2)
         x = x + self.judge(F.gelu(self.compare(beside), approximate="tanh"))
@@ -136,11 +131,3 @@ def move(images: Tensor, flow: Tensor) -> Tensor:
 def sample(images: Tensor, grid: Tensor) -> Tensor:
     """(M, 3, h, w) at the places (M, h, w, 2), -1 … 1 right and down."""
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
-def transfer(maps: Tensor, seen: Seen) -> Tensor:
-    """Maps (M, c, i, j) of one camera at their places in the picture of another; 0 elsewhere."""
-    size = maps.shape[-2:]
-    grid = F.interpolate(seen.grid.permute(0, 3, 1, 2), size, mode="bilinear")
-    inside = F.interpolate(seen.inside[:, None].float(), size, mode="bilinear")
-    return sample(maps, grid.permute(0, 2, 3, 1).to(maps.dtype)) * inside.to(maps.dtype)
