@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import random
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +12,6 @@ from urllib.error import HTTPError
 
 import numpy as np
 import pytest
-import uvicorn
 from conftest import ToyEnv, ToyPolicy
 from test_model import stats
 from websockets.exceptions import ConnectionClosed
@@ -24,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from worldmodel.dataset import Dataset
 from worldmodel.errors import RunError, UserError
 from worldmodel.model import ModelConfig, WorldModel
+from worldmodel.play.bench import BenchPlayConfig, bench_play, serving
 from worldmodel.play.game import Game
 from worldmodel.play.job import PlayConfig, _listen
 from worldmodel.play.server import MAX_MESSAGE, Server
@@ -178,19 +175,8 @@ def served(tmp_path_factory) -> Iterator[tuple[str, str, Server]]:
     server = Server(
         lambda: Session(ToyEnv(size=SIZE), lambda env, name: game(), ["one", "two"], out)
     )
-    listening = _listen("127.0.0.1", 0)
-    config = uvicorn.Config(server.app, log_level="error", ws_max_size=4 * MAX_MESSAGE)
-    running = uvicorn.Server(config)
-    thread = threading.Thread(
-        target=lambda: asyncio.run(running.serve(sockets=[listening])), daemon=True
-    )
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    yield f"127.0.0.1:{listening.getsockname()[1]}", server.token, server
-    running.should_exit = True
-    thread.join(10)
-    server.close()
+    with serving(server, _listen("127.0.0.1", 0)) as address:
+        yield address, server.token, server
 
 
 def join(served, token: str | None = None) -> ClientConnection:
@@ -300,6 +286,19 @@ def test_hundreds_of_broken_messages_leave_the_game_as_it_was(served) -> None:
         ask(tab, "x" * (5 * MAX_MESSAGE))  # too long to be read at all
     with join(served) as tab:
         assert ask(tab, {"do": "step"})["step"] == 2
+
+
+def test_the_bench_asks_as_a_page_does(tmp_path: Path) -> None:
+    env = ToyEnv(size=SIZE)
+    server = Server(lambda: Session(env, lambda env, name: game(), ["one"], tmp_path))
+    told: list[str] = []
+    figures = bench_play(
+        server, _listen("127.0.0.1", 0), BenchPlayConfig(steps=40, restart=15),
+        lambda n, text: told.append(text),
+    )  # fmt: skip
+    assert len(told) == 40
+    assert 0 < figures["ms_median"] <= figures["ms_p95"]
+    assert figures["memory ratio"] < 1.2
 
 
 def test_what_cannot_be_listened_on_is_said(tmp_path: Path) -> None:

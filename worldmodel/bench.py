@@ -149,7 +149,7 @@ def bench_data(
     windows = dataset.windows(config.segment, 8, range(len(dataset)))
     rng = np.random.default_rng(0)
     windows.sample(config.batch, rng, 0.5)
-    before, mapped = _memory_mib("RssAnon"), _memory_mib("RssFile")
+    before, mapped = memory_mib("RssAnon"), memory_mib("RssFile")
     start = time.perf_counter()
     for _ in range(config.draws):
         windows.sample(config.batch, rng, 0.5)
@@ -159,8 +159,8 @@ def bench_data(
         "windows_per_s": config.draws * config.batch / spent, "steps_per_window": config.segment,
         "frames": len(dataset.stream("proprio")), "episodes": len(dataset),
         "images_mib": dataset.stream("images").nbytes / 2**20,
-        "own_memory_added_mib": _memory_mib("RssAnon") - before,
-        "page_cache_added_mib": _memory_mib("RssFile") - mapped,
+        "own_memory_added_mib": memory_mib("RssAnon") - before,
+        "page_cache_added_mib": memory_mib("RssFile") - mapped,
     }  # fmt: skip
 
 
@@ -304,7 +304,7 @@ def bench_rollout(
     world, curve, memory = begin(1), [], []
     for done in range(0, config.steps, 100):
         curve.append(statistics.median(step_ms(world, min(100, config.steps - done))))
-        memory.append(_memory_mib())
+        memory.append(memory_mib())
         on_progress(min(100, config.steps - done), f"step {done + 100}: {curve[-1]:.1f} ms")
     tenth = max(1, len(curve) // 10)  # a busy machine is slow at times: tenths, not single marks
     result |= {
@@ -318,7 +318,7 @@ def bench_rollout(
     return result, curve
 
 
-def _memory_mib(kind: str = "VmRSS") -> float:
+def memory_mib(kind: str = "VmRSS") -> float:
     """Memory of this process as Linux counts it (VmRSS, RssAnon, RssFile); NaN elsewhere."""
     status = Path("/proc/self/status")
     if not status.exists():

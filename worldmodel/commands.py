@@ -229,6 +229,18 @@ COMMANDS: dict[str, Command] = {
         ),
         job="worldmodel.bench_jobs:run_bench_rollout",
     ),
+    "bench play": Command(
+        summary="frames per second and latency of `worldmodel play`, end to end",
+        details="A client asks for steps over the WebSocket, one after another, as a page does.",
+        examples=("worldmodel bench play", "worldmodel bench play steps=10000 flow_steps=1"),
+        parts=(
+            " =worldmodel.play.job:PlayConfig",
+            "worldmodel.play.bench:BenchPlayConfig",
+            "worldmodel.rollout:RolloutConfig",
+            ENV,
+        ),
+        job="worldmodel.play.job:run_bench_play",
+    ),
     "data check": Command(
         summary="what is wrong with a dataset, in plain words",
         details="Reads every table and every frame. Exit code 1 when something makes it unfit "

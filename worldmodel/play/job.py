@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import socket
 import webbrowser
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from worldmodel.errors import RunError, UserError
 from worldmodel.shipped import find_checkpoint, find_probe
 
 if TYPE_CHECKING:
+    from worldmodel.play.bench import BenchPlayConfig
     from worldmodel.play.session import Session
     from worldmodel.rollout import RolloutConfig
 
@@ -49,14 +51,11 @@ class PlayConfig:
 
 
 def run_play(folder: Path, config: PlayConfig, sampler: RolloutConfig, env: EnvConfig) -> None:
-    try:
-        import uvicorn
+    _needs_extra()
+    import uvicorn
 
-        from worldmodel.play.server import MAX_MESSAGE, Server
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"worldmodel play needs {error.name}: python -m pip install 'worldmodel[play]'"
-        ) from error
+    from worldmodel.play.server import MAX_MESSAGE, Server
+
     listening = _listen(config.host, config.port)
     server = Server(lambda: make_session(folder, config, sampler, env))
     address = f"http://{config.host}:{listening.getsockname()[1]}/?token={server.token}"
@@ -70,6 +69,30 @@ def run_play(folder: Path, config: PlayConfig, sampler: RolloutConfig, env: EnvC
             uvicorn.Server(uvicorn_config).run(sockets=[listening])
     finally:
         server.close()
+
+
+def run_bench_play(
+    folder: Path, play: PlayConfig, config: BenchPlayConfig, sampler: RolloutConfig, env: EnvConfig
+) -> None:
+    _needs_extra()
+    from worldmodel.jobs import write_table
+    from worldmodel.log import progress
+    from worldmodel.play.bench import bench_play
+    from worldmodel.play.server import Server
+
+    server = Server(lambda: make_session(folder, play, sampler, env))
+    with progress("bench play", total=config.steps, unit="steps") as bar:
+        result = bench_play(server, _listen("127.0.0.1", 0), config, bar.advance)
+    write_table("Speed of play", {"checkpoint": play.checkpoint[0], **result}, folder)
+
+
+def _needs_extra() -> None:
+    """UserError where the extra [play] is not installed."""
+    for module in ("starlette", "uvicorn", "websockets"):
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"worldmodel play needs {module}: python -m pip install 'worldmodel[play]'"
+            )
 
 
 def make_session(
