@@ -170,15 +170,14 @@ class WorldModel(nn.Module):
         pictures = rearrange(pictures, "b j k h w c -> (b j k) c h w")
         return View(pictures, [m.flatten(0, 2) for m in maps])
 
-    def _read_next(self, x: Tensor, sights: Sights, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """Trunk output (B, J, N + 1, D) -> patches (B, J, N, Q) and change (B, J, P).
+    def _tokens_of_cameras(self, x: Tensor) -> Tensor:
+        """Trunk output (B, J, N + 1, D) of a next observation -> (B J C, N / C, D)."""
+        return rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=len(self.spec.cameras))
 
-        ``sights`` may be copied from, ``motion`` (B, J, P) is the change expected from
-        proprioception and action alone.
-        """
-        tokens = rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=len(self.spec.cameras))
-        painted = self._unview(self.paint(tokens, sights), len(x))
-        return painted, motion + self.read_change(x[..., -1, :]).float()
+    def _read_change(self, x: Tensor, motion: Tensor) -> Tensor:
+        """The same and ``motion`` (B, J, P), the change expected from proprioception and action
+        alone -> the change (B, J, P)."""
+        return motion + self.read_change(x[..., -1, :]).float()
 
     def _unview(self, pictures: Tensor, batch: int) -> Tensor:
         """(B J C, 3, h, w) -> patches (B, J, N, Q)."""
@@ -299,7 +298,9 @@ class WorldModel(nn.Module):
             began = leaves.first_proprio[:, None].expand(-1, J, -1).flatten(0, 1)
             latest_proprio = context.proprio[:, leaves.next_steps].flatten(0, 1)
             sights = self._sights(latest, first, seen, latest_proprio, began, pose)
-            painted, change = self._read_next(nxt.unflatten(1, (J, N1)), sights, motion)
+            nxt = nxt.unflatten(1, (J, N1))
+            painted = self._unview(self.paint(self._tokens_of_cameras(nxt), sights), B)
+            change = self._read_change(nxt, motion)
             picture = self._unview(body.pictures, B)
         prediction = Prediction(
             painted,
@@ -384,12 +385,13 @@ class WorldModel(nn.Module):
             self._picture_body(pose[:, 0]), memory.proprio, memory.first_proprio, pose[:, 0],
         )  # fmt: skip
         obs, act = memory.obs[:, None], memory.act[:, None]
+        glance = self.paint.look(sights)
 
         def denoise(patches: Tensor, change: Tensor, t: float) -> tuple[Tensor, Tensor]:
             tokens = self._embed_next(patches[:, None], change[:, None], obs, act, robot)[:, 0]
             out = self._read_leaf("next", tokens, t, memory)[:, None]
-            patches, change = self._read_next(out, sights, motion)
-            return patches[:, 0], change[:, 0]
+            pictures = self.paint.draw(self._tokens_of_cameras(out), sights, glance)
+            return self._unview(pictures, len(out))[:, 0], self._read_change(out, motion)[:, 0]
 
         return denoise
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,13 @@ class Sights(NamedTuple):
     others: tuple[View, ...]  # of another camera, in their places
 
 
+class Glance(NamedTuple):
+    """What a painter makes of the sights before it is told what to paint."""
+
+    beside: list[Tensor]  # (M, b, 2i, 2j) for every stage, coarse to fine
+    compared: Tensor  # (M, b, h/2, w/2)
+
+
 class Stage(nn.Module):
     """Twice the resolution: (M, i, j, a) -> (M, 2i, 2j, b), with ``seen`` maps beside it."""
 
@@ -63,11 +70,16 @@ class Stage(nn.Module):
         self.skip = nn.Conv2d(seen * b, b, 1) if seen else None
         self.refine = nn.Conv2d(b, b, 3, padding=1)
 
-    def forward(self, x: Tensor, *seen: Tensor) -> Tensor:
-        """``seen`` are maps (M, b, 2i, 2j), as many as was said."""
+    def look(self, *seen: Tensor) -> Tensor:
+        """Maps (M, b, 2i, 2j), as many as was said, as one."""
+        assert self.skip is not None, "a stage that sees nothing"
+        return self.skip(torch.cat(seen, dim=1))
+
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """``beside`` (M, b, 2i, 2j) is what :meth:`look` found."""
         x = rearrange(self.enlarge(x), "m i j (a b c) -> m c (i a) (j b)", a=2, b=2)
-        if self.skip is not None:
-            x = x + self.skip(torch.cat(seen, dim=1))
+        if beside is not None:
+            x = x + beside
         x = F.gelu(x, approximate="tanh")
         return F.gelu(self.refine(x) + x, approximate="tanh").permute(0, 2, 3, 1)
 
@@ -94,21 +106,33 @@ class Painter(nn.Module):
 
     def forward(self, tokens: Tensor, sights: Sights) -> Tensor:
         """Pictures (M, 3, h, w) in [-1, 1], in and out."""
+        return self.draw(tokens, sights, self.look(sights))
+
+    def look(self, sights: Sights) -> Glance:
+        """What is the same however often :meth:`draw` is called."""
         (latest, since), (first, ever), body, others = sights
-        x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
-        level = latest.pictures.new_zeros(len(x), *latest.pictures.shape[-2:])
-        depth = len(self.stages)
         views = latest, first, body, *others
-        maps = zip(*(view.maps[:depth] for view in views), strict=True)
-        for stage, seen in zip(self.stages, reversed(list(maps)), strict=True):
-            x = stage(x, *seen)
-        x = x.permute(0, 3, 1, 2)
+        maps = zip(*(view.maps[: len(self.stages)] for view in views), strict=True)
+        found = [
+            cast(Stage, stage).look(*seen)
+            for stage, seen in zip(self.stages, reversed(list(maps)), strict=True)
+        ]
+        pictures = latest.pictures
+        level = pictures.new_zeros(len(pictures), *pictures.shape[-2:])
         beside = torch.cat(
-            [sample(latest.pictures, since(level).grid), sample(first.pictures, ever(level).grid),
+            [sample(pictures, since(level).grid), sample(first.pictures, ever(level).grid),
              body.pictures, *(other.pictures for other in others)], dim=1,
         )  # fmt: skip
         beside = rearrange(beside, "m c (i a) (j b) -> m (c a b) i j", a=2, b=2)
-        x = x + self.judge(F.gelu(self.compare(beside), approximate="tanh"))
+        return Glance(found, self.judge(F.gelu(self.compare(beside), approximate="tanh")))
+
+    def draw(self, tokens: Tensor, sights: Sights, glance: Glance) -> Tensor:
+        """The next pictures, as the tokens tell."""
+        (latest, since), (first, ever), body, _ = sights
+        x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
+        for stage, beside in zip(self.stages, glance.beside, strict=True):
+            x = stage(x, beside)
+        x = x.permute(0, 3, 1, 2) + glance.compared
         out = rearrange(self.read(x).float(), "m (a b c) i j -> m c (i a) (j b)", a=2, b=2)
         paint, shares, flow, height = out.split(self.READ, dim=1)
         moved = move(latest.pictures, FLOW_SCALE * flow.permute(0, 2, 3, 1))
