@@ -201,6 +201,10 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Place the task's objects (into `self.data.qpos`) with `self.np_random`."""
         raise NotImplementedError
 
+    def expert(self, np_random: np.random.Generator) -> Any:
+        """A scripted expert for the running episode, with `act() -> action (7,)`."""
+        raise NotImplementedError
+
     def _measure(self) -> Measurement:
         """Judge the state that was just reached; called once after every step."""
         raise NotImplementedError
