@@ -14,6 +14,7 @@ from envs.things import DRAWER_TRAVEL, KNOB_HEIGHT, KNOB_REACH, cabinet
 CABINET_LOW, CABINET_HIGH = (0.58, -0.18), (0.64, 0.18)  # m, the middle of its front
 REACHED = 0.04  # m, from the TCP to where the knob is grasped
 OPEN, SHUT = 0.12, 0.01  # m, of the drawer's travel
+AHEAD = np.array([0.05, 0.0, 0.0])  # m, into the cabinet
 MOVED = 0.02  # m of it, from which on the drawer counts as moved
 
 
@@ -30,7 +31,7 @@ class _Drawer(ArmTask):
 
     def grasp(self) -> np.ndarray:
         """Where to grasp the knob (3,), in m."""
-        return self.position("drawer") + (-KNOB_REACH, 0.0, KNOB_HEIGHT)
+        return self.position("drawer") + np.array([-KNOB_REACH, 0.0, KNOB_HEIGHT])
 
     def truth(self) -> dict[str, np.ndarray]:
         """Positions (3,) in m of gripper and the drawer's front."""
@@ -45,7 +46,7 @@ class _Drawer(ArmTask):
         self._began, self._reached = float(start["opening"]), False
 
     def _judge(self, missing: float, reach: float) -> Measurement:
-        """``missing`` (m): travel to the goal; ``reach`` (m): from TCP to where the hand belongs."""
+        """``missing`` (m): travel to the goal; ``reach`` (m): TCP to where the hand belongs."""
         self._reached |= reach < REACHED
         success = missing <= 0.0
         come = 1.0 - float(np.clip(missing / DRAWER_TRAVEL, 0.0, 1.0))
@@ -113,7 +114,7 @@ class CloseDrawer(_Drawer):
 
     def end(self) -> np.ndarray:
         """Where the closed hand pushes (3,), in m: before the knob's end."""
-        return self.position("drawer") + (-0.060 - 0.015, 0.0, KNOB_HEIGHT)
+        return self.position("drawer") + np.array([-0.060 - 0.015, 0.0, KNOB_HEIGHT])
 
 
 class OpenExpert:
@@ -143,5 +144,5 @@ class CloseExpert:
         ahead = end[0] - env.tcp_position[0]  # m, 0 where the hand touches
         beside = abs(env.tcp_position[1] - end[1])
         if ahead > -0.015 and beside < 0.010 and abs(env.tcp_position[2] - end[2]) < 0.018:
-            return move(env, self.style, end + (0.05, 0.0, 0.0), 0.0, close=True)
-        return descend_before(env, self.style, end - (0.035, 0.0, 0.0), 0.0)
+            return move(env, self.style, end + AHEAD, 0.0, close=True)
+        return descend_before(env, self.style, end - 0.7 * AHEAD, 0.0)

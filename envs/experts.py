@@ -89,9 +89,7 @@ class MistakenExpert(PickCanExpert):
         command = self.env.controller.position
         risen = np.clip((self.env.tcp_position[2] - 0.08) / 0.05, 0.0, 1.0)
         target = np.append(command[:2] + risen * (self.env.home - command[:2]), 0.2)
-        return move(
-            self.env, self.style, target, yaw_of(self.env.controller.rotation), close=True
-        )
+        return move(self.env, self.style, target, yaw_of(self.env.controller.rotation), close=True)
 
     def seen(self) -> tuple[np.ndarray, np.ndarray]:
         """What it takes to be the can's centre (3,), in m, and axis; the truth once it lifts it."""

@@ -44,7 +44,7 @@ class MoveNear(ArmTask):
         return PlaceExpert(self, np_random, "can", self.goal, over=0.16)
 
     def goal(self) -> np.ndarray:
-        """Where the can's middle (3,) belongs, in m: beside the block, on the side that it is on."""
+        """Where the can's middle (3,) belongs, in m: beside the block, on the side where it is."""
         there, here = self.position("block")[:2], self.position("can")[:2]
         away = here - there
         return np.append(there + BESIDE * away / max(np.linalg.norm(away), 1e-6), CAN_HALF_HEIGHT)

@@ -42,7 +42,7 @@ class PlaceCan(ArmTask):
 
     def goal(self) -> np.ndarray:
         """Where the can's middle (3,) belongs, in m."""
-        return self.position("bin") + (0.0, 0.0, CAN_HALF_HEIGHT + 0.006)
+        return self.position("bin") + np.array([0.0, 0.0, CAN_HALF_HEIGHT + 0.006])
 
     def truth(self) -> dict[str, np.ndarray]:
         """Positions (3,) in m of gripper, can and bin."""

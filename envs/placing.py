@@ -28,7 +28,7 @@ class Placing:
         self.rest = 0
 
     def measure(self, goal: np.ndarray, there: bool) -> Measurement:
-        """``goal`` (3,) is where the thing's middle belongs, ``there`` whether it lies as it should.
+        """``goal`` (3,) is where the thing's middle belongs, ``there`` whether it lies so.
 
         Potential: 0.3 reach (1 - tanh(5 d), d from TCP to thing in m) + 0.2 held + 0.5 nearness
         (1 - tanh(5 d), d from thing to goal); 1 once it is in its place, let go.
@@ -88,7 +88,7 @@ class PlaceExpert:
         return grasp(env, self.style, self.thing)
 
     def _carry(self, offset: np.ndarray, far: float) -> np.ndarray:
-        """Up, across and down, so that the held thing comes to where it is missing by ``offset``."""
+        """Up, across and down, so that the held thing moves by ``offset`` (3,)."""
         env = self.env
         safe = self.over + float(env.tcp_position[2] - env.position(self.thing)[2])
         target = env.tcp_position + offset

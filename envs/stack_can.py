@@ -42,7 +42,7 @@ class StackCan(ArmTask):
 
     def goal(self) -> np.ndarray:
         """Where the red can's middle (3,) belongs, in m."""
-        return self.position("lower") + (0.0, 0.0, 2 * CAN_HALF_HEIGHT)
+        return self.position("lower") + np.array([0.0, 0.0, 2 * CAN_HALF_HEIGHT])
 
     def truth(self) -> dict[str, np.ndarray]:
         """Positions (3,) in m of gripper and cans."""

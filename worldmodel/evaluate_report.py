@@ -32,7 +32,7 @@ def write_report(result: EvalResult, folder: Path) -> None:
             f"Success over the {len(s['tasks'])} tasks, each counted the same: {100 * mean:.1f} %."
         )
         report.table(
-            ["task", "success", "95 % interval (Wilson)", "episodes", "steps to success", "outcomes"],
+            ["task", "success", "95 % interval", "episodes", "steps to success", "outcomes"],
             [_task_row(name, t) for name, t in s["tasks"].items()],
         )
     report.heading("How the episodes ended")

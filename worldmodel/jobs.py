@@ -71,7 +71,10 @@ class TrainOptions:
     resume: bool = field(default=False, metadata={"help": "go on from the state in out=…"})
     init: str = field(
         default="",
-        metadata={"help": "start from a checkpoint: its weights, size, normalisation ('': anew)"},
+        metadata={
+            "help": "start from a checkpoint: its weights, size, normalisation ('': anew). The "
+            "dataset may have more of proprioception: one of many tasks, say"
+        },
     )
 
 
@@ -104,11 +107,14 @@ def run_train(
     from worldmodel.starts import save_starts, starts_of
     from worldmodel.train import train
     from worldmodel.train_report import write_report
+    from worldmodel.widen import widen, widens
 
     dataset = open_dataset(options.data)
     spec, initial = dataset.spec, None
     if options.init:
         initial = checkpoint.load(find_checkpoint(options.init)).model
+        if widens(initial.spec, dataset.spec):
+            initial = widen(initial, dataset.spec)
         check_compatible(dataset.spec, initial.spec)
         spec, model = initial.spec, initial.config
     training, held_out = dataset.split(options.holdout)

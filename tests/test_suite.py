@@ -1,0 +1,95 @@
+"""The suite: tasks by seed, told in proprioception, and a table task by task."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import policies
+from envs import TASKS
+from envs.suite import ManipulationSuite
+from worldmodel.collect import CollectConfig, collect
+from worldmodel.config import EnvConfig, make_env
+from worldmodel.dataset import Dataset
+from worldmodel.evaluate import EvalConfig, evaluate
+from worldmodel.evaluate_report import write_report
+from worldmodel.spec import spec_of_env
+
+TWO = ("open_drawer", "close_drawer")
+
+
+def test_check_env_has_nothing_to_say() -> None:
+    name = "worldmodel/ManipulationSuite-v0"
+    env = gym.make(name, tasks=TWO, render_mode="rgb_array", render_size=64).unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env)
+    env.close()
+
+
+def test_the_seed_names_the_task_and_proprioception_tells_it() -> None:
+    env = ManipulationSuite(cameras=())
+    names = list(TASKS)
+    for seed in range(16):
+        obs, info = env.reset(seed=seed)
+        assert info["task"] == env.task_name == names[seed % 8]
+        assert obs["proprio"].shape == (32,)
+        assert obs["proprio"][24:].tolist() == [float(i == seed % 8) for i in range(8)]
+        assert env.observation_space["proprio"].contains(obs["proprio"])  # pyright: ignore
+        obs, *_ = env.step(np.zeros(7, np.float32))
+        assert obs["proprio"][24:].argmax() == seed % 8
+    chosen, info = env.reset(seed=1, options={"task": "stack_can"})
+    assert info["task"] == "stack_can"
+    again, _ = env.reset(seed=1, options={"task": "stack_can"})
+    np.testing.assert_array_equal(chosen["proprio"], again["proprio"])
+
+
+def test_a_task_is_the_same_within_the_suite() -> None:
+    alone = gym.make("worldmodel/PushCan-v0").unwrapped
+    env: Any = ManipulationSuite()
+    a, _ = alone.reset(seed=15)
+    b, _ = env.reset(seed=15)
+    np.testing.assert_array_equal(a["front"], b["front"])
+    np.testing.assert_array_equal(a["proprio"], b["proprio"][:24])
+    assert env.truth().keys() == {"gripper", "can", "mark"}
+
+
+def test_bad_tasks_are_named() -> None:
+    with pytest.raises(ValueError, match="did you mean 'push_can'"):
+        ManipulationSuite(tasks=("push_cn",))
+    with pytest.raises(ValueError, match="no tasks"):
+        ManipulationSuite(tasks=())
+    with pytest.raises(ValueError, match="task"):
+        ManipulationSuite(cameras=()).reset(options={"task": "fly"})
+
+
+def test_collect_and_evaluate_tell_tasks_apart(tmp_path: Path) -> None:
+    env_config = EnvConfig("worldmodel/ManipulationSuite-v0", options={"tasks": list(TWO)})
+    make, policy = partial(make_env, env_config), policies.ScriptedPolicy
+    spec = spec_of_env(make())
+    assert spec.tasks == TWO
+    config = CollectConfig(episodes=4, seed=0, workers=1, shard=2)
+    collect(make, policy, config, tmp_path / "data")
+    dataset = Dataset(tmp_path / "data")
+    assert dataset.spec.tasks == TWO
+    hot = [dataset.stream("proprio")[e.start, -2:].tolist() for e in dataset.episodes]
+    assert hot == [[1, 0], [0, 1], [1, 0], [0, 1]]
+
+    out = tmp_path / "eval"
+    result = evaluate(
+        make, policy, EvalConfig(episodes=4, seed=0, workers=1, videos=0), out,
+        about={"policy": "scripted", "env": env_config.id},
+    )  # fmt: skip
+    tasks = json.loads((out / "result.json").read_text())["tasks"]
+    assert {name: t["successes"] for name, t in tasks.items()} == dict.fromkeys(TWO, 2)
+    write_report(result, out)
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in ("Task by task", *TWO))
