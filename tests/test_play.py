@@ -166,6 +166,41 @@ def test_what_was_played_becomes_films_and_a_dataset(tmp_path: Path) -> None:
     np.testing.assert_allclose(recorded, np.stack([m.action for m in list(g.history)[1:]]))
 
 
+class TwoTasks(ToyEnv):
+    """Toys that start on the left or on the right, as they are asked."""
+
+    task_names = ("left", "right")
+    task_name = "left"
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.task_name = (options or {}).get("task", self.task_names[(seed or 0) % 2])
+        self.place[1] = abs(self.place[1]) * (1 if self.task_name == "right" else -1)
+        return self._obs(), self._info()
+
+
+def test_a_task_may_be_chosen_and_stays_when_rewinding(tmp_path: Path) -> None:
+    model = toy_model()
+    model.spec = dataclasses.replace(model.spec, tasks=TwoTasks.task_names)
+    session = Session(
+        TwoTasks(size=SIZE), lambda env, name: Game(env, model, {}, history=50), ["one"], tmp_path
+    )
+    assert session.about()["tasks"] == ["left", "right"]
+    assert session.start(4).real.proprio[1] < 0  # the seed's own
+    first = session.start(4, "right").real.proprio
+    assert first[1] > 0
+    assert session.about()["task"] == "right"
+    right(session.game, 3)
+    after = [m.real.proprio for m in session.game.history]
+    session.game.rewind(1)
+    right(session.game, 2)
+    np.testing.assert_allclose(session.game.now.real.proprio, after[3])
+    with pytest.raises(UserError, match="expected one of left, right"):
+        session.start(4, "middle")
+    session.save()
+    assert Dataset(tmp_path / "episodes").episodes[0].seed == 4
+
+
 # -- the server -----------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from worldmodel.outcomes import Outcomes, Verdicts
 from worldmodel.probe import StateProbe
 from worldmodel.recording import truth_of
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+from worldmodel.spec import task_of
 from worldmodel.trials import Actor
 from worldmodel.video import side_by_side, write_mp4
 
@@ -83,10 +84,10 @@ class Game:
     def now(self) -> Moment:
         return self.history[-1]
 
-    def start(self, seed: int) -> Moment:
-        """Both worlds at the env's start of this seed."""
-        obs, info = self.env.reset(seed=seed)
-        self.seed, self.branches = seed, 0
+    def start(self, seed: int, options: dict[str, Any] | None = None) -> Moment:
+        """Both worlds at the env's start of this seed, and of these options of its reset."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self.seed, self.options, self.branches = seed, options, 0
         self.actions, self._obs = [], obs
         self.first = side = self._side(obs)
         self.history.clear()
@@ -136,7 +137,7 @@ class Game:
             self.history.pop()
         kept = self.now
         self.actions = self.actions[:step]
-        self._obs, _ = self.env.reset(seed=self.seed)
+        self._obs, _ = self.env.reset(seed=self.seed, options=self.options)
         for action in self.actions:
             self._obs, _, terminated, _, _ = self.env.step(action)
             if terminated:
@@ -189,7 +190,7 @@ class Game:
             images={n: np.stack([m.real.images[c] for m in part]) for c, n in enumerate(names)},
             proprio=np.stack([m.real.proprio for m in part]), action=action, label=action,
             reward=np.array([m.reward_real for m in part[1:]], np.float32), terminated=over,
-            truncated=np.zeros(T, bool), success=success, task=self.model.spec.tasks[0],
+            truncated=np.zeros(T, bool), success=success, task=task_of(self.env),
             seed=self.seed, outcome=part[-1].outcome or "played",
         )  # fmt: skip
 

@@ -6,7 +6,8 @@ A client asks and gets one answer, so that a slow model never builds a queue. It
     {"do": "step", "driver": "you", "action": [..]}   one step (without action: stay)
     {"do": "watch", "after": 17}                      the next moment that is not number 17
     {"do": "take"}                                    take the wheel from another tab
-    {"do": "rewind", "step": 3}, {"do": "start", "seed": 5}, {"do": "episode", "index": 0},
+    {"do": "start", "seed": 5}                        and "task": its name, where there are several
+    {"do": "rewind", "step": 3}, {"do": "episode", "index": 0},
     {"do": "checkpoint", "name": "pick_can_tiny"}, {"do": "save"}
 
 A moment is binary: the length of a JSON header (uint32, little endian), the header, and the pixels
@@ -208,7 +209,10 @@ def _move(session: Session, what: str, message: Message) -> Shown:
         case "rewind":
             moment = session.game.rewind(_integer(message, "step"))
         case "start":
-            moment = session.start(_integer(message, "seed"))
+            task = message.get("task", "")
+            if not isinstance(task, str):
+                raise UserError(f"task: got {str(task)[:80]}, expected a name")
+            moment = session.start(_integer(message, "seed"), task)
         case "episode":
             moment = session.start_as_in(_integer(message, "index"))
         case _:

@@ -11,6 +11,7 @@ import numpy as np
 from worldmodel.dataset import Dataset
 from worldmodel.errors import UserError
 from worldmodel.play.game import YOU, Game, Moment
+from worldmodel.spec import task_of
 
 RECORDED = "recorded"  # the driver that repeats a dataset's episode
 
@@ -46,10 +47,18 @@ class Session:
         self.game, self.chosen = self.make_game(self.env, str(name)), str(name)
         return self.start(seed)
 
-    def start(self, seed: int) -> Moment:
-        """The env's start of this seed."""
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks to choose from, where the env has several and takes one as reset's option."""
+        return list(getattr(self.env.unwrapped, "task_names", ()))
+
+    def start(self, seed: int, task: str = "") -> Moment:
+        """The env's start of this seed; of this task, where there are several ('': the seed's)."""
+        if task and task not in self.tasks:
+            known = ", ".join(self.tasks) or "none: this env has but one task"
+            raise UserError(f"task: got {task[:80]!r}, expected one of {known}")
         self.tape = None
-        return self.game.start(seed)
+        return self.game.start(seed, {"task": task} if task else None)
 
     def start_as_in(self, index: int) -> Moment:
         """Where the dataset's episode of this number began; the driver 'recorded' repeats it."""
@@ -82,7 +91,8 @@ class Session:
         game, spec = self.game, self.game.model.spec
         recorded = [RECORDED] if self.tape is not None else []
         return {
-            "cameras": list(spec.cameras), "size": list(spec.image_size), "task": spec.tasks[0],
+            "cameras": list(spec.cameras), "size": list(spec.image_size), "task": task_of(self.env),
+            "tasks": self.tasks,
             "env": spec.env, "frequency": spec.control_frequency,
             "actions": list(spec.action_names),
             "keys": {k: list(v) for k, v in self.keys.items()},
