@@ -9,6 +9,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from reading import read_report
 
 from worldmodel import cli
 from worldmodel.checkpoint import load
@@ -49,6 +50,7 @@ def test_training_leaves_a_checkpoint_curves_and_a_report(place: Path) -> None:
     html = (place / "run" / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in html
     assert "<svg" in html
+    read_report(place / "run" / "report.html")
 
 
 def test_a_finished_run_can_be_used_as_a_start_but_not_overwritten(
@@ -89,6 +91,7 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert summary["episodes"] == 2
     assert set(summary) >= {"success_rate", "wilson95", "env", "policy", "seed", "outcomes"}
     assert "data:video/mp4;base64," in (out / "report.html").read_text(encoding="utf-8")
+    read_report(out / "report.html")
 
     many = gymnasium.make_vec("worldmodel/Imagined-v0", num_envs=2, checkpoint=place / "run")
     obs, _ = many.reset(seed=0)
@@ -131,6 +134,7 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     marked = [i for i, frame in enumerate(film) if frame[:6].min() > 220]
     assert len(marked) == found["endless"]["starts"]
     assert np.diff([*marked, 25]).max() <= 10  # its patience
+    read_report(out / "report.html")
     html = (out / "report.html").read_text(encoding="utf-8")
     assert html.count("data:video/mp4;base64,") == 3  # demonstration, exploration, mistake
     assert found["outcomes"]["imagined"]["episodes"] == 6
@@ -141,6 +145,7 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     words += [f"checkpoint={place / 'run'}", "max_steps=4", "workers=1", f"out={out}"]
     assert cli.main(words) == 0
     assert [row["policy"] for row in result(out)["table"]][2] == "random"
+    read_report(out / "report.html")
     assert cli.main(words) == 0  # goes on from what is finished
     out = tmp_path / "bench"
     words = ["bench", "rollout", f"checkpoint={place / 'run'}", "steps=200", "batches=[1,3]"]
@@ -162,5 +167,6 @@ def test_an_agent_is_trained_and_tried_before_and_after(
     assert found["start"]["episodes"] == found["improved"]["episodes"] == 1
     assert len(found["rounds"]) == 1
     assert "How the episodes ended" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    read_report(tmp_path / "report.html")
     assert cli.main([*agent, "updates=3"]) == 2
     assert "updates: 2, now 3" in capsys.readouterr().err
