@@ -29,6 +29,9 @@ from worldmodel.export import (
 from worldmodel.export_jobs import real_observations
 from worldmodel.shipped import find_checkpoint
 
+# torch's exporter takes half a minute, on a busy core minutes
+pytestmark = pytest.mark.timeout(900)
+
 
 def planned(policy: FlowPolicy, obs: dict[str, np.ndarray], seeds: np.ndarray) -> np.ndarray:
     return policy.plan(obs, np.arange(len(seeds)), seeds, 0 * seeds)
