@@ -27,7 +27,8 @@ def load(
     flow_steps: int | None = None,
     device: str = "cpu",
 ) -> FlowPolicy:
-    """The policy in the checkpoint folder ``path``, which may be the name of a shipped one.
+    """The policy in the checkpoint folder ``path``, which may be the name of a shipped one, or
+    ``user/name`` or ``user/name@revision`` on the Hugging Face Hub where no such folder exists.
 
     ``replan`` steps of every plan are played and a plan takes ``flow_steps`` denoising steps; None
     is what the checkpoint says. With ``env`` given, UserError when its spaces don't fit.

@@ -47,7 +47,7 @@ class FlowPolicy:
         cls, path: str | Path, env: gymnasium.Env | None = None, replan: int | None = None,
         flow_steps: int | None = None, device: str = "cpu",
     ) -> FlowPolicy:  # fmt: skip
-        """The policy of a checkpoint folder or of a shipped checkpoint's name.
+        """The policy of a checkpoint: its folder, a shipped name, or user/name on the Hub.
 
         With ``env`` its spaces are checked first: UserError names both sides where they differ.
         """
@@ -86,17 +86,21 @@ class FlowPolicy:
         if not np.isfinite(obs["proprio"]).all():
             raise UserError("observation 'proprio' has NaN or infinite entries; the env is broken")
 
+    def noise(self, seeds: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """The noise (n, H, A) that the plans of these (seed, draw) are denoised from."""
+        H, A = self.model.config.chunk, self.spec.A
+        return np.stack([
+            np.random.default_rng([abs(int(seed)), int(draw)]).standard_normal((H, A))
+            for seed, draw in zip(seeds, draws, strict=True)
+        ])  # fmt: skip
+
     @torch.no_grad()
     def plan(
         self, obs: dict[str, np.ndarray], rows: np.ndarray, seeds: np.ndarray, draws: np.ndarray
     ) -> np.ndarray:
         """Plans (n, H, A); (seed, draw) names a row's noise, whatever the batch around it."""
         device = self.model.grid.device
-        H, A = self.model.config.chunk, self.spec.A
-        noise = np.stack([
-            np.random.default_rng([abs(int(seed)), int(draw)]).standard_normal((H, A))
-            for seed, draw in zip(seeds, draws, strict=True)
-        ])  # fmt: skip
+        noise = self.noise(seeds, draws)
         images = np.stack([obs[name] for name in self.spec.cameras], axis=1)
         patches, proprio = self.model.observe(
             torch.from_numpy(images).to(device),

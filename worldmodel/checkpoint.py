@@ -20,11 +20,12 @@ from torch import Tensor
 from worldmodel.build import build
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import atomic, write_json
+from worldmodel.hub import CONFIG, WEIGHTS
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.spec import DataSpec
 
 FORMAT = 6
-WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.safetensors"
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)

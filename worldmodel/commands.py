@@ -179,6 +179,31 @@ COMMANDS: dict[str, Command] = {
         parts=("worldmodel.play.job:PlayConfig", "worldmodel.rollout:RolloutConfig", ENV),
         job="worldmodel.play.job:run_play",
     ),
+    "export": Command(
+        summary="the policy as one ONNX file, checked against the original",
+        details="Writes policy.onnx: camera images, proprioception and noise in, a plan out, with "
+        "every denoising step in it and any batch size. On random and on real observations it must "
+        "agree with the policy to 1e-4, else nothing is written. Needs the extra [export].",
+        examples=(
+            "worldmodel export checkpoint=runs/train/mine",
+            "worldmodel export checkpoint=runs/train/mine flow_steps=2 out=runs/export/mine",
+        ),
+        parts=("worldmodel.export_jobs:ExportOptions", "worldmodel.export:ExportConfig"),
+        job="worldmodel.export_jobs:run_export",
+    ),
+    "push": Command(
+        summary="a checkpoint to the Hugging Face Hub, with its model card",
+        details="Uploads config.json, model.safetensors and a card made of what the checkpoint "
+        "says of itself, nothing else. Afterwards user/name stands for it wherever a checkpoint "
+        "does, and user/name@revision for one of its versions. Log in first: hf auth login.",
+        examples=(
+            "worldmodel push checkpoint=runs/train/mine repo=user/name",
+            "worldmodel push checkpoint=runs/train/mine repo=user/name results=runs/eval/mine",
+            "worldmodel push checkpoint=runs/train/mine repo=user/name upload=false out=runs/card",
+        ),
+        parts=("worldmodel.jobs:CheckpointOptions", "worldmodel.pretrained:PushConfig"),
+        job="worldmodel.push_jobs:run_push",
+    ),
     "bench env": Command(
         summary="env steps per second, beside robosuite's when it is installed",
         details="Physics, control and every camera in one process, with random actions.",

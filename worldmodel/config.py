@@ -7,7 +7,6 @@ dataclass says what they are.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import typing
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from worldmodel.build import did_you_mean
 from worldmodel.errors import RunError, UserError
-from worldmodel.shipped import find_checkpoint
+from worldmodel.shipped import find_checkpoint, weights_sha256
 
 if TYPE_CHECKING:
     import gymnasium
 
     from policies.base import Policy
+    from policies.flow_policy import FlowPolicy
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -140,7 +140,8 @@ class PolicyConfig:
     """Who acts."""
 
     name: Literal["random", "scripted", "checkpoint"] = field(
-        default="scripted", metadata={"help": "or, short: policy=<checkpoint folder or name>"}
+        default="scripted",
+        metadata={"help": "or, short: policy=<checkpoint folder, name, or user/name on the Hub>"},
     )
     path: str = field(default="", metadata={"help": "checkpoint folder, with name=checkpoint"})
     replan: int | None = field(
@@ -251,6 +252,13 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
         raise UserError(f"policy '{config.path or config.name}': {error}") from error
 
 
+def load_policy(checkpoint: Path, flow_steps: int | None) -> FlowPolicy:
+    """The policy in a checkpoint folder, whatever its env; see ``policies.load``."""
+    import policies
+
+    return policies.load(checkpoint, flow_steps=flow_steps)
+
+
 def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
     """What names an evaluation: two with the same identity may be merged."""
     about = {
@@ -263,8 +271,5 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
             about[name] = getattr(policy, name)
     if policy.name == "checkpoint":
         about |= {"replan": policy.replan, "flow_steps": policy.flow_steps}
-        digest = hashlib.sha256()
-        for file in sorted(find_checkpoint(policy.path).rglob("*.safetensors")):
-            digest.update(file.read_bytes())
-        about["weights_sha256"] = digest.hexdigest()
+        about["weights_sha256"] = weights_sha256(find_checkpoint(policy.path))
     return about

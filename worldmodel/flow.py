@@ -86,6 +86,11 @@ def dual_time(
     return DualTime(tau, torch.minimum(t, s))
 
 
+def flow_times(steps: int) -> list[float]:
+    """The ``steps`` + 1 times that a sampler goes through, from noise at 1 to data at 0."""
+    return [1.0 - i / steps for i in range(steps + 1)]
+
+
 def integrate(
     predict: Callable[[Tensor, float], Tensor], x_1: Tensor, steps: int,
     method: Literal["euler", "heun"] = "euler",
@@ -95,8 +100,8 @@ def integrate(
     ``predict(x_t, t)`` returns the clean data x_hat. Heun's last step is Euler's: the velocity at
     t = 0 is not defined by an x-prediction.
     """
-    x, times = x_1, torch.linspace(1.0, 0.0, steps + 1).tolist()
-    for t, t_next in itertools.pairwise(times):
+    x = x_1
+    for t, t_next in itertools.pairwise(flow_times(steps)):
         v = x_to_velocity(predict(x, t), x, t)
         x_euler = x + (t_next - t) * v
         if method == "heun" and t_next > 0:

@@ -160,7 +160,11 @@ def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyCon
 @dataclass(frozen=True)
 class CheckpointOptions:
     checkpoint: str = field(
-        default="pick_can_tiny", metadata={"help": "folder, or name of a shipped checkpoint"}
+        default="pick_can_tiny",
+        metadata={
+            "help": "folder, name of a shipped checkpoint, or user/name[@revision] on the Hugging "
+            "Face Hub"
+        },
     )
 
 

@@ -118,17 +118,25 @@ class Block(nn.Module):
         are written to its places ``at`` to ``at + S``, and what is read is as much of the cache as
         the mask is wide.
         """
+        q, k, v = self.project(x, mod, table)
+        if cache is not None:
+            assert mask is not None, "a cache is read through a mask"
+            S = x.shape[1]
+            cache.keys[:, :, at : at + S] = k
+            cache.values[:, :, at : at + S] = v
+            k, v = (part[:, :, : mask.shape[-1]] for part in cache)
+        return self.finish(x, mod, attend(q, k, v, mask))
+
+    def project(self, x: Tensor, mod: Modulation, table: Rope) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, S, D) -> queries, keys and values, (B, heads, S, E) each."""
         B, S, D = x.shape
         h = self.norm_1(x) * (1 + mod.scale_1) + mod.shift_1
         q, k, v = self.qkv(h).view(B, S, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
-        v = v.to(q.dtype)
-        if cache is not None:
-            assert mask is not None, "a cache is read through a mask"
-            cache.keys[:, :, at : at + S] = k
-            cache.values[:, :, at : at + S] = v
-            k, v = (part[:, :, : mask.shape[-1]] for part in cache)
-        a = attend(q, k, v, mask)
-        x = x + mod.gate_1 * self.out(a.transpose(1, 2).reshape(B, S, D))
+        return q, k, v.to(q.dtype)
+
+    def finish(self, x: Tensor, mod: Modulation, read: Tensor) -> Tensor:
+        """The rest of the block, from what was ``read`` by attention (B, heads, S, E)."""
+        x = x + mod.gate_1 * self.out(read.transpose(1, 2).reshape(x.shape))
         h = self.norm_2(x) * (1 + mod.scale_2) + mod.shift_2
         return x + mod.gate_2 * self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))
