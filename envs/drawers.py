@@ -18,47 +18,40 @@ AHEAD = np.array([0.05, 0.0, 0.0])  # m, into the cabinet
 MOVED = 0.02  # m of it, from which on the drawer counts as moved
 
 
-class _Drawer(ArmTask):
-    """What both have in common: a cabinet, and how far its drawer is to come."""
+class Sliding:
+    """A cabinet's drawer, and how far it is to come: what both tasks have in common."""
 
-    scene = SceneConfig(things=(cabinet(),))
-    start_opening = 0.0, 0.0  # m, least and most
+    def __init__(
+        self, env: ArmTask, options: dict[str, Any], opening: tuple[float, float]
+    ) -> None:  # fmt: skip
+        """Draw a start with the env's generator; ``opening`` (m), least and most."""
+        rng, self.env = env.np_random, env
+        place, drawn = rng.uniform(CABINET_LOW, CABINET_HIGH), rng.uniform(*opening)
+        start = env.start_at(options, {"cabinet_position": place, "opening": drawn})
+        env.put("cabinet", start["cabinet_position"])
+        env.data.joint("drawer").qpos = start["opening"]
+        self.began, self.reached = float(start["opening"]), False
 
     @property
     def travel(self) -> float:
         """How far the drawer is open, in m."""
-        return float(self.data.joint("drawer").qpos[0])
+        return float(self.env.data.joint("drawer").qpos[0])
 
-    def grasp(self) -> np.ndarray:
-        """Where to grasp the knob (3,), in m."""
-        return self.position("drawer") + np.array([-KNOB_REACH, 0.0, KNOB_HEIGHT])
-
-    def truth(self) -> dict[str, np.ndarray]:
-        """Positions (3,) in m of gripper and the drawer's front."""
-        return {**super().truth(), "drawer": self.position("drawer")}
-
-    def _reset_task(self, options: dict[str, Any]) -> None:
-        rng = self.np_random
-        place, opening = rng.uniform(CABINET_LOW, CABINET_HIGH), rng.uniform(*self.start_opening)
-        start = self.start_at(options, {"cabinet_position": place, "opening": opening})
-        self.put("cabinet", start["cabinet_position"])
-        self.data.joint("drawer").qpos = start["opening"]
-        self._began, self._reached = float(start["opening"]), False
-
-    def _judge(self, missing: float, reach: float) -> Measurement:
-        """``missing`` (m): travel to the goal; ``reach`` (m): TCP to where the hand belongs."""
-        self._reached |= reach < REACHED
+    def judge(self, missing: float, place: np.ndarray) -> Measurement:
+        """``missing`` (m): travel to the goal; ``place`` (3,): where the hand belongs."""
+        reach = float(np.linalg.norm(place - self.env.tcp_position))
+        self.reached |= reach < REACHED
         success = missing <= 0.0
         come = 1.0 - float(np.clip(missing / DRAWER_TRAVEL, 0.0, 1.0))
         potential = 0.3 * (1.0 - float(np.tanh(5.0 * reach))) + 0.7 * come
-        moved = abs(self.travel - self._began) > MOVED
+        moved = abs(self.travel - self.began) > MOVED
         outcome = "success" if success else "part_way" if moved else "not_moved"
-        if not (success or moved or self._reached):
+        if not (success or moved or self.reached):
             outcome = "not_reached"
         return Measurement(1.0 if success else potential, success, False, outcome)
 
 
-class OpenDrawer(_Drawer):
+class OpenDrawer(ArmTask):
     """Pull the drawer open by its knob [as SIMPLER's google_robot_open_drawer].
 
     Action, observation, arguments and the common parts of the start: see `envs.task.ArmTask`.
@@ -75,17 +68,28 @@ class OpenDrawer(_Drawer):
     """  # noqa: E501 (a table's rows)
 
     task_name = "open_drawer"
+    scene = SceneConfig(things=(cabinet(),))
 
     def expert(self, np_random: np.random.Generator) -> OpenExpert:
         """A scripted expert for the running episode, its style drawn from `np_random`."""
         return OpenExpert(self, np_random)
 
+    def grasp(self) -> np.ndarray:
+        """Where to grasp the knob (3,), in m."""
+        return self.position("drawer") + np.array([-KNOB_REACH, 0.0, KNOB_HEIGHT])
+
+    def truth(self) -> dict[str, np.ndarray]:
+        """Positions (3,) in m of gripper and the drawer's front."""
+        return {**super().truth(), "drawer": self.position("drawer")}
+
+    def _reset_task(self, options: dict[str, Any]) -> None:
+        self.sliding = Sliding(self, options, (0.0, 0.0))
+
     def _measure(self) -> Measurement:
-        reach = float(np.linalg.norm(self.grasp() - self.tcp_position))
-        return self._judge(OPEN - self.travel, reach)
+        return self.sliding.judge(OPEN - self.sliding.travel, self.grasp())
 
 
-class CloseDrawer(_Drawer):
+class CloseDrawer(ArmTask):
     """Push the open drawer shut [as SIMPLER's google_robot_close_drawer].
 
     Action, observation, arguments and the common parts of the start: see `envs.task.ArmTask`.
@@ -102,19 +106,25 @@ class CloseDrawer(_Drawer):
     """  # noqa: E501 (a table's rows)
 
     task_name = "close_drawer"
-    start_opening = 0.08, DRAWER_TRAVEL
+    scene = SceneConfig(things=(cabinet(),))
 
     def expert(self, np_random: np.random.Generator) -> CloseExpert:
         """A scripted expert for the running episode, its style drawn from `np_random`."""
         return CloseExpert(self, np_random)
 
-    def _measure(self) -> Measurement:
-        reach = float(np.linalg.norm(self.end() - self.tcp_position))
-        return self._judge(self.travel - SHUT, reach)
-
     def end(self) -> np.ndarray:
         """Where the closed hand pushes (3,), in m: before the knob's end."""
         return self.position("drawer") + np.array([-0.060 - 0.015, 0.0, KNOB_HEIGHT])
+
+    def truth(self) -> dict[str, np.ndarray]:
+        """Positions (3,) in m of gripper and the drawer's front."""
+        return {**super().truth(), "drawer": self.position("drawer")}
+
+    def _reset_task(self, options: dict[str, Any]) -> None:
+        self.sliding = Sliding(self, options, (0.08, DRAWER_TRAVEL))
+
+    def _measure(self) -> Measurement:
+        return self.sliding.judge(self.sliding.travel - SHUT, self.end())
 
 
 class OpenExpert:

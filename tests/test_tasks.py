@@ -157,12 +157,12 @@ def test_drawers_stay_where_they_are_left_and_slide_when_pulled() -> None:
     env.reset(seed=0, options={"opening": 0.05})
     for _ in range(10):
         env.step(STILL)
-    assert abs(env.travel - 0.05) < 1e-3
+    assert abs(env.sliding.travel - 0.05) < 1e-3
     shut = CloseDrawer(cameras=())
     shut.reset(seed=0)
-    assert 0.08 <= shut.travel <= 0.15
+    assert 0.08 <= shut.sliding.travel <= 0.15
     info, _, _ = play(shut, 0)
-    assert shut.travel <= 0.01
+    assert shut.sliding.travel <= 0.01
     assert info["success"]
 
 
