@@ -182,10 +182,11 @@ def _episodes(path: Path) -> list[EpisodeInfo]:
             f"{path / lerobot.EPISODES} has no columns {missing}: it was not written by "
             "`worldmodel collect`"
         )
-    rows = table.select(needed).to_pylist()
+    optional = [name for name in ("actions_known",) if name in table.column_names]
+    rows = table.select([*needed, *optional]).to_pylist()
     return [
         EpisodeInfo(r["episode_index"], r["length"] - 1, r["dataset_from_index"], r["success"],
-                    r["seed"], r["outcome"], r["demonstration"])
+                    r["seed"], r["outcome"], r["demonstration"], r.get("actions_known", True))
         for r in rows
     ]  # fmt: skip
 
