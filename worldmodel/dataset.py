@@ -41,9 +41,10 @@ class Dataset:
             raise UserError(
                 f"there is no dataset folder '{path}'; make one with `worldmodel collect`"
             )
-        if not (self.path / lerobot.INFO).exists() and (self.path / "collect.json").exists():
+        begun = lerobot.begun_by(self.path)
+        if begun:
             raise UserError(
-                f"{path} is not finished: run the same `worldmodel collect` command again"
+                f"{path} is not finished: run the same `worldmodel {begun}` command again"
             )
         self.info = lerobot.read_json(self.path / lerobot.INFO)
         if self.info.get("codebase_version") != lerobot.VERSION:

@@ -53,6 +53,14 @@ def video_path(camera: str, file: int) -> str:
     return VIDEO.format(video_key=video_key(camera), chunk_index=chunk, file_index=index)
 
 
+def begun_by(root: Path) -> str:
+    """The command that began the dataset in ``root`` and has not finished it, or ''."""
+    if (root / INFO).exists():
+        return ""
+    commands = {"collect.json": "collect", "convert.json": "data convert"}
+    return next((command for file, command in commands.items() if (root / file).exists()), "")
+
+
 # -- video ----------------------------------------------------------------------------------------
 
 
@@ -124,6 +132,7 @@ def episode_row(episode: Episode, index: int, file: int, first_frame: int, fps: 
     row: dict[str, Any] = {
         "episode_index": index, "tasks": [episode.task], "length": len(episode) + 1,
         "seed": episode.seed, "outcome": episode.outcome, "success": episode.succeeded,
+        "actions_known": episode.known,
     }  # fmt: skip
     chunk, number = divmod(file, FILES_PER_CHUNK)
     for camera, frames in episode.images.items():
@@ -192,7 +201,7 @@ def info(spec: DataSpec, rows: list[dict[str, Any]], videos: int) -> dict[str, A
         **{k: feature("int64") for k in ("frame_index", "episode_index", "index", "task_index")},
     }
     return {
-        "codebase_version": VERSION, "robot_type": "panda", "fps": fps,
+        "codebase_version": VERSION, "robot_type": "panda" if spec.env else None, "fps": fps,
         "total_episodes": len(rows), "total_frames": sum(r["length"] for r in rows),
         "total_tasks": len(spec.tasks), "chunks_size": FILES_PER_CHUNK, "total_videos": videos,
         "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
