@@ -12,9 +12,25 @@ from envs.backend import choose_backend
 
 choose_backend()
 
+#: task -> the class that is it
+TASKS = {
+    "pick_can": "envs.pick_can:PickCan",
+    "move_near": "envs.move_near:MoveNear",
+    "open_drawer": "envs.drawers:OpenDrawer",
+    "close_drawer": "envs.drawers:CloseDrawer",
+    "place_in_drawer": "envs.place_in_drawer:PlaceInDrawer",
+    "place_can": "envs.place_can:PlaceCan",
+    "stack_can": "envs.stack_can:StackCan",
+    "push_can": "envs.push_can:PushCan",
+}
+
+for _task in TASKS.values():
+    gymnasium.register(
+        id=f"worldmodel/{_task.partition(':')[2]}-v0", entry_point=_task, max_episode_steps=100
+    )
 gymnasium.register(
-    id="worldmodel/PickCan-v0",
-    entry_point="envs.pick_can:PickCan",
+    id="worldmodel/ManipulationSuite-v0",
+    entry_point="envs.suite:ManipulationSuite",
     max_episode_steps=100,
 )
 # the model as an environment: torch is imported when one is made

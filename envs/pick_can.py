@@ -10,8 +10,9 @@ import numpy as np
 
 from envs.experts import MistakenExpert, PickCanExpert
 from envs.options import one_of, positive
-from envs.scene import CAN_HALF_HEIGHT, CAN_RADIUS, TABLE_X, TABLE_Y, SceneConfig
-from envs.task import ArmTask, Measurement
+from envs.scene import TABLE_X, TABLE_Y, SceneConfig
+from envs.task import ArmTask, Measurement, on_table
+from envs.things import CAN_HALF_HEIGHT, CAN_RADIUS, can, mark
 
 POSES = ("upright", "lying", "mixed")
 CAN_LOW, CAN_HIGH = (0.40, -0.25), (0.65, 0.25)  # m, where the can may stand at the start
@@ -127,19 +128,15 @@ class PickCan(ArmTask):
         render_camera: str = "viewer",
     ) -> None:
         self.pose = one_of("pose", pose, POSES)
-        scene = SceneConfig(
-            can_mass=positive("can_mass", can_mass),
-            can_friction=positive("can_friction", can_friction),
+        mass, friction = positive("can_mass", can_mass), positive("can_friction", can_friction)
+        self.scene = SceneConfig(
+            things=(mark("home", HOME_RADIUS, HOME), can(mass=mass, friction=friction)),
             grip_force=positive("grip_force", grip_force),
-            home=HOME,
         )
         super().__init__(
-            scene, reward, cameras, image_size, randomize, render_mode, render_size, render_camera
+            reward, image_size, cameras, randomize, render_mode, render_size, render_camera
         )
-        self._can = self.model.body("can").id
         self._can_qpos = int(self.model.joint("can").qposadr[0])
-        self._can_geom = self.model.geom("can").id
-        self._pads = [self.model.geom(f"pad{n}").id for n in (1, 2)]
 
     def expert(self, np_random: np.random.Generator, mistaken: bool = False) -> PickCanExpert:
         """A scripted expert for the running episode, its style drawn from `np_random`; a `mistaken`
@@ -149,12 +146,12 @@ class PickCan(ArmTask):
     @property
     def can_position(self) -> np.ndarray:
         """Centre of the can (3,) in m."""
-        return self.data.xpos[self._can].copy()
+        return self.position("can")
 
     @property
     def can_axis(self) -> np.ndarray:
         """Unit vector (3,) along the can."""
-        return self.data.xmat[self._can].reshape(3, 3)[:, 2].copy()
+        return self.rotation("can")[:, 2]
 
     @property
     def clearance(self) -> float:
@@ -163,16 +160,9 @@ class PickCan(ArmTask):
         below = CAN_HALF_HEIGHT * up + CAN_RADIUS * float(np.sqrt(1.0 - up * up))
         return float(self.can_position[2]) - below
 
-    @property
-    def held(self) -> bool:
-        """True while both finger pads touch the can."""
-        pairs = self.data.contact.geom[: self.data.ncon]
-        touching = pairs[(pairs == self._can_geom).any(axis=1)]
-        return all((touching == pad).any() for pad in self._pads)
-
     def truth(self) -> dict[str, np.ndarray]:
         """Positions (3,) in m of gripper and can; whether the can is in the hand, off the table."""
-        in_hand = self.held and self.clearance > IN_HAND
+        in_hand = self.held("can") and self.clearance > IN_HAND
         return {**super().truth(), "can": self.can_position, "in hand": np.array(in_hand)}
 
     def count(self, pictures: dict[str, np.ndarray]) -> int:
@@ -200,7 +190,7 @@ class PickCan(ArmTask):
             lying = one_of("can_pose", options["can_pose"], POSES[:2]) == "lying"
         spot = np.asarray(options.get("can_position", spot), float)
         yaw = float(options.get("can_yaw", yaw))
-        if spot.shape != (2,) or not np.isfinite([*spot, yaw]).all() or not _on_table(spot):
+        if spot.shape != (2,) or not np.isfinite([*spot, yaw]).all() or not on_table(spot):
             raise ValueError(
                 f"got can_position={spot.tolist()}, can_yaw={yaw}, expected (x, y) in m on the "
                 f"table (x {TABLE_X}, y {TABLE_Y}) and an angle in rad"
@@ -218,7 +208,7 @@ class PickCan(ArmTask):
         self._steps_at_home = 0
 
     def _measure(self) -> Measurement:
-        can, clearance, held = self.can_position, self.clearance, self.held
+        can, clearance, held = self.can_position, self.clearance, self.held("can")
         offset = can - self.tcp_position
         axis = self.can_axis
         along = np.clip(offset @ axis, -CAN_HALF_HEIGHT, CAN_HALF_HEIGHT)
@@ -229,7 +219,7 @@ class PickCan(ArmTask):
         at_home = clearance >= LIFT and from_home <= HOME_RADIUS
         self._steps_at_home = self._steps_at_home + 1 if at_home else 0
         success = self._steps_at_home >= HOLD_STEPS
-        failed = not success and not _on_table(can)
+        failed = not success and not on_table(can)
 
         height = float(np.clip(clearance / LIFT, 0.0, 1.0)) if held else 0.0
         near = 1.0 - float(np.tanh(5.0 * max(0.0, from_home - HOME_RADIUS)))
@@ -245,12 +235,6 @@ class PickCan(ArmTask):
         if self._lifted:
             return "not_delivered" if clearance > GRASPED else "dropped"
         return "not_grasped" if self._reached else "not_reached"
-
-
-def _on_table(position: np.ndarray) -> bool:
-    """Whether a point's x and y are above the table."""
-    x, y = float(position[0]), float(position[1])
-    return TABLE_X[0] < x < TABLE_X[1] and TABLE_Y[0] < y < TABLE_Y[1]
 
 
 def _red(picture: np.ndarray) -> np.ndarray:

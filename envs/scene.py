@@ -1,4 +1,4 @@
-"""The MJCF of the scene: a Franka Panda at a table's edge, a soda can, cameras and a light.
+"""The MJCF of the scene: a Franka Panda at a table's edge, things, cameras and a light.
 
 World frame: origin at the robot's base on the table top, x away from the robot, z up. SI units.
 
@@ -11,10 +11,13 @@ software rendering a frame then takes a fraction of a millisecond.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
+from envs.things import Thing
 
 JOINT_LOW = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])  # rad
 JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])  # rad
@@ -23,8 +26,6 @@ JOINT_TORQUE = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)  # N m
 STIFFNESS = (4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0)  # N m/rad
 DAMPING = (250.0, 250.0, 180.0, 180.0, 80.0, 80.0, 60.0)  # N m s/rad
 
-CAN_RADIUS = 0.033  # m
-CAN_HALF_HEIGHT = 0.060  # m
 GRIPPER_MAX_OPENING = 0.08  # m
 TABLE_X = (-0.15, 0.85)  # m
 TABLE_Y = (-0.50, 0.50)  # m
@@ -87,17 +88,15 @@ _BASE_LOOK = (
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What may differ between two scenes; the defaults are a full aluminium can."""
+    """What may differ between two scenes."""
 
-    can_mass: float = 0.35  # kg
-    can_friction: float = 0.8  # between the can and the finger pads
+    things: tuple[Thing, ...] = ()
     grip_force: float = 20.0  # N, each finger
-    home: tuple[float, float] = (0.36, 0.0)  # m, marked on the table
     timestep: float = 0.005  # s
 
 
 def build_model(config: SceneConfig, arm_only: bool = False) -> mujoco.MjModel:
-    """Compile the scene; `arm_only` leaves out shapes, table and can (kinematics for the IK)."""
+    """Compile the scene; `arm_only` leaves out shapes, table and things (kinematics for the IK)."""
     return mujoco.MjModel.from_xml_string(scene_xml(config, arm_only))
 
 
@@ -108,7 +107,7 @@ def scene_xml(config: SceneConfig, arm_only: bool = False) -> str:
         f'ctrlrange="{JOINT_LOW[i]} {JOINT_HIGH[i]}"/>'
         for i in range(7)
     )
-    can_world = "" if arm_only else _world(config)
+    world = "" if arm_only else _world(config)
     return f"""
 <mujoco model="panda_table">
   <compiler angle="radian" autolimits="true"/>
@@ -141,10 +140,15 @@ def scene_xml(config: SceneConfig, arm_only: bool = False) -> str:
     <material name="band" rgba=".97 .97 .97 1"/>
     <material name="lid" rgba=".62 .65 .69 1"/>
     <material name="home" rgba=".36 .66 .46 1"/>
+    <material name="block" rgba=".13 .35 .75 1"/>
+    <material name="bin" rgba=".90 .72 .22 1"/>
+    <material name="cabinet" rgba=".52 .38 .28 1"/>
+    <material name="drawer" rgba=".86 .78 .64 1"/>
+    <material name="knob" rgba=".15 .15 .17 1"/>
   </asset>
   <worldbody>
     <body name="base">{_BASE_LOOK}{_arm(0)}</body>
-    {can_world}
+    {world}
   </worldbody>
   <tendon>
     <fixed name="opening"><joint joint="finger1" coef="1"/><joint joint="finger2" coef="1"/></fixed>
@@ -198,8 +202,7 @@ def _hand() -> str:
 
 
 def _world(config: SceneConfig) -> str:
-    """Table, can, cameras and light."""
-    x, y = config.home
+    """Table, things, cameras and light."""
     middle, half = (TABLE_X[0] + TABLE_X[1]) / 2, (TABLE_X[1] - TABLE_X[0]) / 2
     legs = "".join(
         _box(
@@ -208,37 +211,38 @@ def _world(config: SceneConfig) -> str:
         for sx in (-1, 1)
         for sy in (-1, 1)
     )
-    radius, height = CAN_RADIUS, CAN_HALF_HEIGHT
-    axial = config.can_mass * radius**2 / 2
-    lateral = config.can_mass * (3 * radius**2 + (2 * height) ** 2) / 12
     return f"""
     <light name="lamp" type="directional" pos="1 -1 2" dir="-.45 .35 -1" diffuse=".5 .5 .5"
       specular=".1 .1 .1" castshadow="false"/>
     <geom name="floor" type="plane" material="floor" size="4 4 .1" pos="0 0 -.7"/>
     <geom name="table" type="plane" size="2 2 .1" rgba="0 0 0 0" group="4"/>
     {_box("table", f"{half} {TABLE_Y[1]} .02", f"{middle} 0 -.02")}{legs}
-    <geom name="home" type="cylinder" material="home" size=".08 .0008" pos="{x} {y} .0002"/>
     <camera name="front" pos="2.121 0 2.457" xyaxes="0 1 0 -.8192 0 .5736" fovy="12.4"/>
     <camera name="viewer" pos="1.45 -1.05 .95" xyaxes=".656 .755 0 -.30 .26 .918" fovy="36"/>
-    <body name="can" pos=".5 0 {height}">
-      <freejoint name="can"/>
-      <inertial mass="{config.can_mass}" pos="0 0 0" diaginertia="{lateral} {lateral} {axial}"/>
-      <geom name="can" type="cylinder" size="{radius} {height}" rgba="0 0 0 0" group="4"/>
-      <geom type="cylinder" material="can" size="{radius} {height - 0.006}"/>
-      <geom type="cylinder" material="band" size="{radius + 0.0004} .014"/>
-      <geom type="cylinder" material="lid" size="{radius - 0.003} {height}"/>
-    </body>"""
+    {"".join(thing.body for thing in config.things)}"""
 
 
 def _contacts(config: SceneConfig) -> str:
     """Only these pairs collide; friction is stated per pair (slide, slide, spin, roll, roll)."""
-    grip = f"{config.can_friction} {config.can_friction} {0.01 * config.can_friction} .0001 .0001"
     firm = 'solref=".01 1" solimp=".97 .99 .001"'
-    return f"""<contact>
-    <pair geom1="can" geom2="table" condim="6" friction=".5 .5 .005 .003 .003"/>
-    <pair geom1="can" geom2="pad1" condim="4" friction="{grip}" {firm}/>
-    <pair geom1="can" geom2="pad2" condim="4" friction="{grip}" {firm}/>
-    <pair geom1="can" geom2="hand" condim="3" friction=".3 .3 .005 .0001 .0001"/>
-    <pair geom1="pad1" geom2="table" condim="3" friction=".3 .3 .005 .0001 .0001"/>
-    <pair geom1="pad2" geom2="table" condim="3" friction=".3 .3 .005 .0001 .0001"/>
-  </contact>"""
+    pairs = [
+        _pair(pad, "table", 3, ".3 .3 .005 .0001 .0001") for pad in ("pad1", "pad2")
+    ]  # fmt: skip
+    for i, thing in enumerate(config.things):
+        grip = f"{thing.friction} {thing.friction} {0.01 * thing.friction} .0001 .0001"
+        for geom in thing.loose:
+            pairs.append(_pair(geom, "table", 6, f"{thing.slide} {thing.slide} .005 .003 .003"))
+        for geom in (*thing.loose, *thing.rigid):
+            pairs += [_pair(geom, pad, 4, grip, firm) for pad in ("pad1", "pad2")]
+            pairs.append(_pair(geom, "hand", 3, ".3 .3 .005 .0001 .0001"))
+        for other in config.things[i + 1 :]:
+            for a, b in itertools.product(
+                (*thing.loose, *thing.rigid), (*other.loose, *other.rigid)
+            ):
+                if a in thing.loose or b in other.loose:
+                    pairs.append(_pair(a, b, 4, ".5 .5 .005 .003 .003"))
+    return f"<contact>{''.join(pairs)}</contact>"
+
+
+def _pair(a: str, b: str, condim: int, friction: str, extra: str = "") -> str:
+    return f'<pair geom1="{a}" geom2="{b}" condim="{condim}" friction="{friction}" {extra}/>'

@@ -6,7 +6,7 @@ the checks of the input are here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,13 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from envs.controller import Controller, ControllerConfig, hand_down, rotation_vector
+from envs.controller import (
+    Controller,
+    ControllerConfig,
+    hand_down,
+    rotation_matrix,
+    rotation_vector,
+)
 from envs.options import one_of, picture_size, some_of
 from envs.randomize import RANDOMISATIONS, Randomiser
 from envs.rendering import Renderer
@@ -53,13 +59,70 @@ class Measurement:
 
 
 class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
-    """Panda, table, two cameras; 7-D end-effector deltas at 10 Hz. See a task's own docstring."""
+    """A Franka Panda at a table's edge, two cameras, control at 10 Hz (dt = 0.1 s, physics 5 ms).
+
+    What all tasks have in common; a task's docstring tells its things, reward, end and start. World
+    frame: origin at the robot's base on the table top, x away from the robot, z up. SI units.
+
+    ## Action: `Box(-1, 1, (7,), float32)`
+
+    | i | name | 1.0 stands for |
+    |---|---|---|
+    | 0-2 | delta of the commanded TCP position, world x, y, z | 0.03 m (0.3 m/s) |
+    | 3-5 | delta of the commanded orientation, rotation vector about world x, y, z | 0.20 rad |
+    | 6 | gripper: > 0 closes, < 0 opens, 0 keeps the last command | 20 N a finger |
+
+    The commanded pose adds up the deltas. It stays inside the workspace (x 0.24..0.72, y -0.34..
+    0.34, z 0.016..0.36 m; tilt up to 0.6 rad, yaw within +-1.9 rad) and at most 0.06 m and 0.5 rad
+    ahead of the real one. Values beyond [-1, 1] are clipped; NaN raises `ValueError`.
+
+    ## Observation: `Dict`
+
+    | key | space | what |
+    |---|---|---|
+    | `front` | uint8 (h, w, 3) | fixed camera opposite the robot, about 10 mm a pixel at 64 |
+    | `wrist` | uint8 (h, w, 3) | camera on the hand, sees fingertips and what is between them |
+    | `proprio` | float32 (24,) | below; names and units in `proprio_names` |
+
+    | i | `proprio` | unit |
+    |---|---|---|
+    | 0-2 | TCP position x, y, z | m |
+    | 3-8 | hand's x axis and y axis in the world (6-D orientation) | 1 |
+    | 9 | distance between the finger pads, 0..0.08 | m |
+    | 10-12 | commanded minus real TCP position | m |
+    | 13-15 | commanded minus real orientation, rotation vector | rad |
+    | 16 | gripper's command, 1 close, -1 open | 1 |
+    | 17-23 | joint angles | rad |
+
+    ## Reward
+
+    `reward="sparse"`: 1 on the step that succeeds, else 0. `"dense"`: the change of a potential in
+    [0, 1] that the task states, plus 1 on success. `info` has both at every step, `success` =
+    `is_success` (bool), and `outcome`, the verdict if the episode ended now.
+
+    ## Start
+
+    Hand: pointing down, x 0.36..0.56, y -0.18..0.18, z 0.20..0.27 m, yaw +-0.3 rad, gripper open;
+    the rest as the task tells. All from the seed; `reset(options=...)` sets by hand what it names.
+
+    ## Arguments
+
+    | name | default | values |
+    |---|---|---|
+    | `reward` | `"sparse"` | `"sparse"`, `"dense"` |
+    | `image_size` | 64 | pixels, or (h, w), 16 to 1024 |
+    | `cameras` | `("front", "wrist")` | any of these; `()` renders nothing |
+    | `randomize` | `()` | any of `"colour"`, `"light"`, `"camera"`, drawn at every reset |
+    | `render_mode` | None | `"rgb_array"` |
+    | `render_size`, `render_camera` | 512, `"viewer"` | size; `"viewer"`, `"front"`, `"wrist"` |
+    """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's form)
     control_frequency = 10.0  # Hz
     proprio_names = tuple(name for name, _, _ in _PROPRIO)
     action_names = ACTION_NAMES
     task_name = ""
+    scene = SceneConfig()
     #: a key -> the action's index that it moves, and which way; 0: back and forth. As seen from the
     #: front camera, which looks at the robot
     keys: ClassVar[dict[str, tuple[int, float]]] = {
@@ -70,14 +133,13 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def __init__(
         self,
-        scene: SceneConfig,
-        reward: str,
-        cameras: Sequence[str],
-        image_size: int | Sequence[int],
-        randomize: Sequence[str],
-        render_mode: str | None,
-        render_size: int | Sequence[int],
-        render_camera: str,
+        reward: str = "sparse",
+        image_size: int | Sequence[int] = 64,
+        cameras: Sequence[str] = CAMERAS,
+        randomize: Sequence[str] = (),
+        render_mode: str | None = None,
+        render_size: int | Sequence[int] = 512,
+        render_camera: str = "viewer",
     ) -> None:
         self.reward_kind = one_of("reward", reward, REWARDS)
         self.cameras = some_of("cameras", cameras, CAMERAS)
@@ -89,6 +151,7 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             one_of("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.render_mode = render_mode
 
+        scene = self.scene
         self.model = build_model(scene)
         self.data = mujoco.MjData(self.model)
         self.controller = Controller(build_model(scene, arm_only=True), ControllerConfig())
@@ -136,6 +199,10 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _reset_task(self, options: dict[str, Any]) -> None:
         """Place the task's objects (into `self.data.qpos`) with `self.np_random`."""
+        raise NotImplementedError
+
+    def expert(self, np_random: np.random.Generator) -> Any:
+        """A scripted expert for the running episode, with `act() -> action (7,)`."""
         raise NotImplementedError
 
     def _measure(self) -> Measurement:
@@ -214,6 +281,52 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Distance between the finger pads in m."""
         return float(self.data.qpos[self._fingers].sum())
 
+    def position(self, name: str) -> np.ndarray:
+        """Position (3,) in m of a thing of the scene, or of a part of it."""
+        return self.data.xpos[self.model.body(name).id].copy()
+
+    def rotation(self, name: str) -> np.ndarray:
+        """Rotation (3, 3) of a thing of the scene."""
+        return self.data.xmat[self.model.body(name).id].reshape(3, 3).copy()
+
+    def touching(self, name: str) -> set[str]:
+        """Names of the shapes that touch the shape of this name."""
+        geom, pairs = self.model.geom(name).id, self.data.contact.geom[: self.data.ncon]
+        met = pairs[(pairs == geom).any(axis=1)]
+        return {self.model.geom(int(i)).name for i in met.ravel() if i != geom}
+
+    def held(self, name: str) -> bool:
+        """True while both finger pads touch the shape of this name."""
+        return {"pad1", "pad2"} <= self.touching(name)
+
+    def put(self, name: str, position: Sequence[float] | np.ndarray, yaw: float = 0.0) -> None:
+        """Put a thing at a position (2,) or (3,) in m, upright and turned by `yaw` (rad): before
+        the physics, for `_reset_task`. Without a height a thing stays at its own."""
+        body, quat, turned = self.model.body(name), np.empty(4), rotation_matrix(
+            np.array([0.0, 0.0, yaw])
+        )  # fmt: skip
+        mujoco.mju_mat2Quat(quat, turned.ravel())
+        if body.jntnum[0]:  # loose: what its joint says; else the model itself
+            start = int(self.model.jnt_qposadr[body.jntadr[0]])
+            self.data.qpos[start : start + len(position)] = position
+            self.data.qpos[start + 3 : start + 7] = quat
+        else:
+            body.pos[: len(position)], body.quat[:] = position, quat
+
+    def start_at(self, options: dict[str, Any], drawn: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """`drawn` with what reset's `options` set by hand; `ValueError` for an unknown option, or
+        one of another shape than what it replaces."""
+        found = {name: np.asarray(value, float) for name, value in drawn.items()}
+        for name, value in options.items():
+            one_of("reset option", name, tuple(found))
+            given = np.asarray(value, float)
+            if given.shape != found[name].shape or not np.isfinite(given).all():
+                raise ValueError(
+                    f"got {name}={value}, expected numbers of shape {found[name].shape}, in m"
+                )
+            found[name] = given
+        return found
+
     def truth(self) -> dict[str, np.ndarray]:
         """What a judge of imagined frames wants to know: positions (3,) in m, and flags (bool)."""
         return {"gripper": self.tcp_position}
@@ -278,3 +391,20 @@ class ArmTask(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             "reward_dense": dense,
             "reward_sparse": float(measured.success),
         }
+
+
+def on_table(position: np.ndarray) -> bool:
+    """Whether a point's x and y are above the table."""
+    x, y = float(position[0]), float(position[1])
+    return TABLE_X[0] < x < TABLE_X[1] and TABLE_Y[0] < y < TABLE_Y[1]
+
+
+def draw_apart(
+    rng: np.random.Generator, low: Sequence[float], high: Sequence[float], apart: float, count: int
+) -> list[np.ndarray]:
+    """Places (2,) in m from `low` to `high`, any two at least `apart`."""
+    while True:
+        places = rng.uniform(low, high, (count, 2))
+        gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
+        if (gaps + apart * np.eye(count) >= apart).all():
+            return list(places)

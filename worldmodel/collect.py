@@ -26,7 +26,7 @@ from worldmodel.episode import Episode
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
 from worldmodel.runs import usable_cores
-from worldmodel.spec import DataSpec, spec_of_env
+from worldmodel.spec import DataSpec, spec_of_env, task_of
 from worldmodel.trials import Actor, end_with_parent
 
 #: attempt j at episode i runs with seed + i + j * RETRY
@@ -120,7 +120,7 @@ def run_episode(env: Any, policy: Actor, spec: DataSpec, seed: int, disturb: Exe
         proprio=np.stack([o["proprio"] for o in observations]).astype(np.float32),
         action=np.stack(executed), label=np.stack(wanted), reward=np.array(reward, np.float32),
         terminated=np.array(terminated, bool), truncated=np.array(truncated, bool),
-        success=np.array(success, bool), task=spec.tasks[0], seed=seed,
+        success=np.array(success, bool), task=task_of(env), seed=seed,
         outcome=str(info.get("outcome", "success" if success[-1] else "failure")),
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ def write_shard(
     for i, (episode, shown) in enumerate(zip(episodes, demonstrations, strict=True), start=first):
         row = lerobot.episode_row(episode, i, number, start, fps)
         rows.append({**row, "demonstration": shown, "attempts": attempts})
-        tables.append(lerobot.frame_table(episode, i, fps))
+        tables.append(lerobot.frame_table(episode, i, fps, spec.tasks.index(episode.task)))
         start += len(episode) + 1
     meta = shard_file(out, number)
     lerobot.write_table(meta.with_suffix(".frames"), pa.concat_tables(tables))

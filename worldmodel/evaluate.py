@@ -114,11 +114,29 @@ def summarise(
         "mean_length": float(np.mean([e.length for e in episodes])),
         "mean_return": float(np.mean([e.reward for e in episodes])),
         "outcomes": dict(Counter(e.outcome for e in episodes).most_common()),
+        "tasks": by_task(episodes),
         "act_ms_median": round(float(np.median(act_ms)), 3),
         "act_ms_p95": round(float(np.percentile(act_ms, 95)), 3),
         "max_steps": config.max_steps,
         "hardware": hardware(),
     }
+
+
+def by_task(episodes: tuple[EpisodeResult, ...]) -> dict[str, dict[str, Any]]:
+    """The same per task, in alphabetical order; empty where there is but one."""
+    names = sorted({e.task for e in episodes})
+    found = {}
+    for name in names if len(names) > 1 else ():
+        mine = [e for e in episodes if e.task == name]
+        wins = [e for e in mine if e.success]
+        low, high = wilson(len(wins), len(mine))
+        found[name] = {
+            "episodes": len(mine), "successes": len(wins), "success_rate": len(wins) / len(mine),
+            "wilson95": [round(low, 4), round(high, 4)],
+            "mean_steps_to_success": float(np.mean([e.length for e in wins])) if wins else None,
+            "outcomes": dict(Counter(e.outcome for e in mine).most_common()),
+        }  # fmt: skip
+    return found
 
 
 def _so_far(done: Mapping[int, EpisodeResult]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from worldmodel.evaluate import EvalResult
 from worldmodel.report import Report
@@ -25,6 +26,15 @@ def write_report(result: EvalResult, folder: Path) -> None:
             "act(), 95th percentile": f"{s['act_ms_p95']:.2g} ms",
         }
     )
+    if s["tasks"]:
+        mean = sum(t["success_rate"] for t in s["tasks"].values()) / len(s["tasks"])
+        report.heading("Task by task").text(
+            f"Success over the {len(s['tasks'])} tasks, each counted the same: {100 * mean:.1f} %."
+        )
+        report.table(
+            ["task", "success", "95 % interval (Wilson)", "episodes", "steps to success", "outcomes"],
+            [_task_row(name, t) for name, t in s["tasks"].items()],
+        )
     report.heading("How the episodes ended")
     share = 100 / s["episodes"]
     report.table(
@@ -50,3 +60,13 @@ def write_report(result: EvalResult, folder: Path) -> None:
     known |= {f"env.{k}": v for k, v in s.get("env_options", {}).items() if v is not None}
     report.table(["", ""], [*known.items(), *s["hardware"].items()])
     report.write(folder / "report.html")
+
+
+def _task_row(name: str, t: dict[str, Any]) -> list[Any]:
+    low, high = t["wilson95"]
+    steps = t["mean_steps_to_success"]
+    ends = ", ".join(f"{n} {outcome}" for outcome, n in t["outcomes"].items())
+    return [
+        name, f"{100 * t['success_rate']:.1f} %", f"{100 * low:.1f}–{100 * high:.1f} %",
+        t["episodes"], "–" if steps is None else f"{steps:.1f}", ends,
+    ]  # fmt: skip

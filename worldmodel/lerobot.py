@@ -110,8 +110,9 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
 # -- tables ---------------------------------------------------------------------------------------
 
 
-def frame_table(episode: Episode, index: int, fps: float) -> pa.Table:
-    """The T + 1 rows of one episode; `index`, the frame's number in the dataset, comes later."""
+def frame_table(episode: Episode, index: int, fps: float, task: int = 0) -> pa.Table:
+    """The T + 1 rows of one episode, whose task has this number; `index`, the frame's number in the
+    dataset, comes later."""
     T = len(episode)
     columns: dict[str, Any] = {"observation.state": _lists(episode.proprio)}
     for column, name in STEPS.items():
@@ -123,7 +124,7 @@ def frame_table(episode: Episode, index: int, fps: float) -> pa.Table:
     columns["timestamp"] = pa.array((frames / fps).astype(np.float32))
     columns["frame_index"] = pa.array(frames)
     columns["episode_index"] = pa.array(np.full(T + 1, index))
-    columns["task_index"] = pa.array(np.zeros(T + 1, np.int64))
+    columns["task_index"] = pa.array(np.full(T + 1, task, np.int64))
     return pa.table(columns)
 
 

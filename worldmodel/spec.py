@@ -153,11 +153,17 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
         control_frequency=float(
             getattr(inner, "control_frequency", env.metadata.get("render_fps", 10))
         ),
-        tasks=(str(getattr(inner, "task_name", "") or (env.spec.id if env.spec else "task")),),
+        tasks=tuple(getattr(inner, "task_names", ())) or (task_of(env),),
         proprio_low=tuple(boxes["proprio"].low.tolist()),
         proprio_high=tuple(boxes["proprio"].high.tolist()),
         mounts={k: Mount(**v) for k, v in getattr(inner, "mounts", {}).items()},
     )
+
+
+def task_of(env: gymnasium.Env) -> str:
+    """The name of the task that an env asks for in the running episode."""
+    name = getattr(env.unwrapped, "task_name", "") or (env.spec.id if env.spec else "task")
+    return str(name)
 
 
 def spaces_of(spec: DataSpec) -> tuple[dict[str, spaces.Box], spaces.Box, spaces.Box]:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from worldmodel.errors import RunError, UserError
+from worldmodel.spec import task_of
 from worldmodel.video import side_by_side, write_mp4
 
 MakeEnv = Callable[[], Any]  # () -> gymnasium.Env
@@ -58,6 +59,7 @@ class EpisodeResult:
     outcome: str  # the env's verdict
     act_ms: tuple[float, ...]  # time of every act() [ms]
     video: str | None = None  # path within the run's folder
+    task: str = ""
 
 
 def run_episodes(
@@ -173,7 +175,9 @@ def run_episode(env: Any, policy: Actor, task: Task, episode: int, record: Recor
         frames.append(_frame(env, obs))
         video = f"videos/{'success' if success else 'failure'}_{episode:04d}.mp4"
         write_mp4(task.out / video, _film(frames), fps=_frames_per_second(env))
-    return EpisodeResult(episode, seed, success, step, total, outcome, tuple(act_ms), video)
+    return EpisodeResult(
+        episode, seed, success, step, total, outcome, tuple(act_ms), video, task_of(env)
+    )
 
 
 def _frame(env: Any, obs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
