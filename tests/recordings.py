@@ -56,13 +56,15 @@ def encoded(picture: np.ndarray, kind: str = "mjpeg") -> bytes:
 
 def write_robomimic(
     path: Path, episodes: Sequence[Recording], follows: bool = True, frequency: float | None = 20,
-    rewards: Sequence[float] = (),
+    rewards: Sequence[float] = (), says: str = "",
 ) -> Path:  # fmt: skip
     """One HDF5 file; the last state is that of objects. ``follows``: with next_obs."""
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         about = {"env_name": "PickPlaceCan", "type": 1, "env_kwargs": {"control_freq": frequency}}
         data.attrs["env_args"] = json.dumps(about if frequency else {})
+        if says:  # as LIBERO has it
+            data.attrs["problem_info"] = json.dumps({"language_instruction": f'"{says}"'})
         data.attrs["total"] = sum(len(e.action) for e in episodes)
         for k, e in enumerate(episodes):
             demo = data.create_group(f"demo_{k}")

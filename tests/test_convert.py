@@ -206,6 +206,26 @@ def test_a_filter_key_and_a_number_of_episodes(tmp_path: Path) -> None:
         convert(ConvertConfig(file, filter="trian"), tmp_path / "x")
 
 
+def test_a_dataset_may_have_several_tasks(tmp_path: Path) -> None:
+    (tmp_path / "libero").mkdir()
+    for k, words in enumerate(("close the drawer", "open the drawer", "close the drawer")):
+        write_robomimic(tmp_path / f"libero/task_{k}.hdf5", [recording(k, 6, TWO)], says=words)
+    convert(ConvertConfig(tmp_path / "libero"), tmp_path / "out")
+    assert Dataset(tmp_path / "out").spec.tasks == ("close the drawer", "open the drawer")
+    stored = read_independently(tmp_path / "out")
+    assert [e["row"]["tasks"] for e in stored] == [
+        ["close the drawer"], ["open the drawer"], ["close the drawer"]
+    ]  # fmt: skip
+    assert [{f["task_index"] for f in e["frames"]} for e in stored] == [{0}, {1}, {0}]
+    assert check(tmp_path / "out").ok
+    for k, words in enumerate(("push\n", None)):
+        folder = write_frames(tmp_path / f"source/{k}", recording(k, 6, TWO))
+        if words:
+            (folder / "task.txt").write_text(words)
+    convert(ConvertConfig(tmp_path / "source"), tmp_path / "two")
+    assert Dataset(tmp_path / "two").spec.tasks == ("push", "source")
+
+
 def test_dense_rewards_say_nothing_of_success(tmp_path: Path) -> None:
     dense = np.linspace(0.1, 0.7, 6)
     file = write_robomimic(tmp_path / "x.hdf5", [recording(0, 6, TWO)], rewards=dense.tolist())

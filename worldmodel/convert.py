@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel import lerobot
-from worldmodel.convert_plan import ConvertConfig, remarks, spec_of
+from worldmodel.convert_plan import ConvertConfig, remarks, spec_of, task_of
 from worldmodel.dataset_writer import finish, shard_file, write_shard
 from worldmodel.episode import Episode
 from worldmodel.errors import UserError
@@ -96,12 +96,13 @@ def episode_of(
         success = np.arange(T) == T - 1
     ended = np.zeros(T, bool)
     ended[-1] = take.terminated or success[-1]
-    told = take.success is not None or config.success == "end"
+    outcome = "success" if success[-1] else "failure"
+    if take.success is None and config.success == "file":
+        outcome = "unknown"
     return Episode(
         images, take.proprio if take.proprio.shape[1] else np.zeros((T + 1, 1), np.float32),
         action, action, take.reward, ended, (np.arange(T) == T - 1) & ~ended, success,
-        spec.tasks[0], number, ("success" if success[-1] else "failure") if told else "unknown",
-        known=take.action is not None,
+        task_of(take, config), number, outcome, known=take.action is not None,
     )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def convert(
              "action_scale": scale.tolist()}  # fmt: skip
     if (out / lerobot.INFO).exists() and not (out / CLAIM).exists():
         raise UserError(f"{out} already holds a dataset; choose another out=…")
-    claim(out / CLAIM, {**about, "spec": spec.to_json(), "files": mark}, "dataset")
+    claim(out / CLAIM, {**about["config"], "format": source.format, "files": mark}, "dataset")
     notes = [*source.notes, *remarks(source, spec, scale, config)]
     if (out / lerobot.INFO).exists():
         if on_progress:

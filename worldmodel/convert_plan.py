@@ -28,7 +28,9 @@ class ConvertConfig:
     frequency: float | None = field(
         default=None, metadata={"help": "steps per second [Hz]; none: as the source says"}
     )
-    task: str = field(default="", metadata={"help": "what is done, in words; '': as in the source"})
+    task: str = field(
+        default="", metadata={"help": "what is done, in words; '': as the source says"}
+    )
     cameras: tuple[str, ...] = field(default=(), metadata={"help": "which, in order; []: all"})
     proprio: tuple[str, ...] = field(
         default=(),
@@ -107,13 +109,18 @@ def spec_of(source: Source, config: ConvertConfig) -> tuple[DataSpec, np.ndarray
         scaled_name(n, s)
         for n, s in zip(source.action_names or ("unknown [1]",), scale, strict=True)
     )
-    task = config.task or source.task or config.source.stem
+    tasks = tuple(dict.fromkeys(task_of(take, config) for take in source.takes))
     spec = DataSpec(
         env="", env_options={}, cameras=tuple(cameras), image_size=(size[0], size[1]),
         proprio_names=source.proprio_names or ("none [1]",), action_names=names,
-        control_frequency=float(frequency), tasks=(task,),
+        control_frequency=float(frequency), tasks=tasks,
     )  # fmt: skip
     return spec, scale
+
+
+def task_of(take: Take, config: ConvertConfig) -> str:
+    """What is done in a take: as asked for, as its source says, or the source's name."""
+    return config.task or take.task or config.source.resolve().stem
 
 
 def scales(takes: list[Take]) -> np.ndarray:

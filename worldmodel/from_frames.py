@@ -5,6 +5,7 @@
         front/0001.png …      a camera: a folder of PNG, JPEG or BMP pictures, sorted likewise
         wrist.mp4             or a film; pictures right in the episode's folder are one camera's
         data.csv              any name; a row per picture, none: a video without actions
+        task.txt              what is done there, in words; may be missing
 
 A source with a CSV of its own is one episode. Films right in a source without one are an episode
 each.
@@ -44,7 +45,7 @@ def read_frames(folder: Path, wanted: Wanted) -> Source:
         take, header, rate = _take(place, found, wanted)
         takes.append(take)
         files += [f for camera in found.values() for f in camera]
-        files += sorted(place.glob("*.csv"))
+        files += sorted([*place.glob("*.csv"), *place.glob("task.txt")])
         names = names or tuple(header["proprio"])
         if header["proprio"] != list(names):
             raise UserError(
@@ -164,6 +165,8 @@ def _take(
         stack(acts, count - 1) if acts else None,
         columns.get("reward", np.zeros(count))[:-1].astype(np.float32),
         columns["success"][:-1] > 0.5 if "success" in columns else None,
+        task=" ".join((place / "task.txt").read_text("utf-8").split())
+        if (place / "task.txt").is_file() else "",
     )  # fmt: skip
     names = [re.sub(r"(?i)^actions?[ ._-]*", "", c) or c for c in acts]
     names = [f"action {n}" if n.isdigit() else n for n in names]

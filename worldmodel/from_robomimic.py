@@ -1,6 +1,7 @@
 """robomimic's HDF5, which robosuite, MimicGen and LIBERO write too.
 
-    data                     attribute env_args: JSON with env_name, env_kwargs/control_freq
+    data                     attribute env_args: JSON with env_name, env_kwargs/control_freq;
+                             LIBERO's problem_info: JSON with language_instruction
     data/demo_0/actions      (N, A)          a_n is taken at o_n
     data/demo_0/rewards      (N,)            of the state that a_n leads to
     data/demo_0/dones        (N,)
@@ -36,14 +37,15 @@ def is_robomimic(file: Any) -> bool:
 
 def read_robomimic(files: list[Path], wanted: Wanted) -> Source:
     """Every demo in these files, in the order of their numbers."""
-    takes, proprio, actions, said, names = [], (), (), set(), set()
+    takes, proprio, actions, said = [], (), (), set()
     for path in files:
         with opened(path) as file:
             if not is_robomimic(file):
                 raise UserError(f"{path}: expected data/demo_*/obs, got {', '.join(file)}")
-            about = _env(file["data"])
+            about = _json(file["data"], "env_args")
             said.add(about.get("env_kwargs", {}).get("control_freq"))
-            names.add(about.get("env_name", ""))
+            task = _json(file["data"], "problem_info").get("language_instruction", "")
+            task = str(task).strip(' "') or str(about.get("env_name", ""))
             for demo in _demos(file, wanted.filter, path):
                 group = file["data"][demo]
                 name = f"{path.name} {demo}"
@@ -58,7 +60,7 @@ def read_robomimic(files: list[Path], wanted: Wanted) -> Source:
                         "first (robomimic's dataset_states_to_obs.py with --camera_names)"
                     )
                 keys = _proprio(group["obs"], wanted.proprio, images, name)
-                take = _take(path, demo, name, group, cameras, keys)
+                take = _take(path, demo, name, task, group, cameras, keys)
                 takes.append(take)
                 if not proprio:
                     proprio = tuple(_names(group["obs"], keys))
@@ -67,14 +69,14 @@ def read_robomimic(files: list[Path], wanted: Wanted) -> Source:
     if len(frequencies) > 1:
         raise UserError(f"the files ran at {sorted(frequencies)} Hz; convert them apart")
     return Source(
-        "robomimic", takes, proprio, actions, files, next(iter(frequencies), None),
-        next(iter(names)) if len(names) == 1 else "",
+        "robomimic", takes, proprio, actions, files, next(iter(frequencies), None)
     )  # fmt: skip
 
 
-def _env(data: Any) -> dict[str, Any]:
+def _json(data: Any, key: str) -> dict[str, Any]:
+    """The JSON object in an attribute; {} where there is none."""
     try:
-        about = json.loads(data.attrs.get("env_args", "{}"))
+        about = json.loads(data.attrs.get(key, "{}"))
     except (TypeError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
@@ -104,7 +106,7 @@ def _proprio(obs: Any, wanted: tuple[str, ...], images: list[str], name: str) ->
 
 
 def _take(
-    path: Path, demo: str, name: str, group: Any, cameras: list[str], keys: list[str]
+    path: Path, demo: str, name: str, task: str, group: Any, cameras: list[str], keys: list[str]
 ) -> Take:
     obs, after = group["obs"], group.get("next_obs")
     follows = after is not None and all(k in after for k in (*cameras, *keys))
@@ -138,7 +140,7 @@ def _take(
 
     return Take(
         name, T, sizes, pictures, proprio, numbers(group, "actions", name)[:T], reward[:T],
-        success[:T] if sparse else None, bool(dones[-1]),
+        success[:T] if sparse else None, bool(dones[-1]), task,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Take:
     reward: np.ndarray  # float32 (T,), zeros where nothing is known
     success: np.ndarray | None  # bool (T,); None: the source does not say
     terminated: bool = False  # whether the task ended it, as far as the source says
+    task: str = ""  # in words; "": the source does not say
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,6 @@ class Source:
     action_names: tuple[str, ...]
     files: list[Path]  # that it was read from
     frequency: float | None = None  # Hz; None: it does not say
-    task: str = ""
     notes: list[str] = field(default_factory=list)  # what the user should know
 
 
