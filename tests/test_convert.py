@@ -295,7 +295,7 @@ def test_names_that_are_not_there_and_rates_that_differ(tmp_path: Path) -> None:
         (ConvertConfig(file, frequency=10), "got 10 Hz, the source has 20 Hz"),
         (ConvertConfig(file, flip=("top",)), "flip: there is no camera 'top'"),
         (ConvertConfig(file, format="aloha"), "expected observations/images"),
-        (ConvertConfig(file, format="frames"), "wants a folder with a folder per episode"),
+        (ConvertConfig(file, format="frames"), "format=frames wants a folder"),
         (ConvertConfig(tmp_path / "nowhere"), "there is no file or folder"),
     ):
         with pytest.raises(UserError, match=words):

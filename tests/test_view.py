@@ -16,8 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from recordings import encoded
 
-from worldmodel.browse import clip, frames_of, open_library, ranges
+from worldmodel.browse import frames_of, open_library, pictures, ranges
 from worldmodel.chart import histogram
+from worldmodel.check import check
+from worldmodel.convert import convert
+from worldmodel.convert_plan import ConvertConfig
+from worldmodel.dataset import Dataset
 from worldmodel.errors import UserError
 from worldmodel.pictures import decode, read_picture, resize
 from worldmodel.view import ViewConfig, view
@@ -28,7 +32,7 @@ LENGTHS = (7, 5, 9)
 def scene(episode: int, n: int) -> np.ndarray:
     """A picture that tells episode and frame by its colours."""
     picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:24], picture[24:] = 40 + 60 * episode, 20 + 20 * n
+    picture[:24], picture[24:] = 40 + 60 * episode, 30 + 20 * n
     return picture
 
 
@@ -108,11 +112,11 @@ def test_pictures_and_numbers_of_a_foreign_dataset(tmp_path: Path) -> None:
     for row in library.rows:
         e, n = row["episode_index"], row["length"]
         truth = np.stack([scene(e, i) for i in range(n)])
-        stored = clip(library, row, "observation.image", 100)
+        stored = np.stack([*pictures(library, row, "observation.image")])
         assert np.array_equal(stored, truth)
-        filmed = clip(library, row, "observation.images.top", 4)
-        assert filmed.shape == (4, 48, 64, 3)
-        assert np.abs(filmed.astype(int) - truth[:4]).mean() < 6  # the next frame is 20 away
+        filmed = np.stack([*pictures(library, row, "observation.images.top")])
+        assert filmed.shape == truth.shape
+        assert np.abs(filmed.astype(int) - truth).mean() < 6  # the next frame is 20 away
         frames = frames_of(library, row, ["action", "words", "frame_index"])
         assert frames.keys() == {"action", "frame_index"}
         assert frames["frame_index"][:, 0].tolist() == list(range(n))
@@ -227,3 +231,37 @@ def test_black_white_and_colours_survive_decoding(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(encoded(picture, "png")[:60])
     with pytest.raises(UserError, match=r"x\.png is truncated or corrupt"):
         read_picture(tmp_path / "x.png")
+
+
+# -- as a source ----------------------------------------------------------------------------------
+
+
+def test_a_foreign_dataset_becomes_ours(tmp_path: Path) -> None:
+    root = foreign(tmp_path / "set")
+    library = open_library(root)
+    convert(ConvertConfig(root, cameras=("top", "observation.image")), tmp_path / "out")
+    dataset = Dataset(tmp_path / "out")
+    assert [e.length for e in dataset.episodes] == [n - 1 for n in LENGTHS]
+    spec = dataset.spec
+    assert (spec.control_frequency, spec.tasks) == (5.0, ("task 0", "task 1"))
+    assert spec.proprio_names == ("pan", "lift")
+    scale = [float(re.fullmatch(r"(?:pan|lift) \[([\d.]+)\]", n)[1]) for n in spec.action_names]
+    for row, e in zip(library.rows, dataset.episodes, strict=True):
+        true = frames_of(library, row, ["action", "observation.state"])
+        stored = dataset.stream("action")[e.start : e.start + e.length] * scale
+        assert np.allclose(stored, true["action"][:-1], rtol=1e-5)
+        state = dataset.stream("proprio")[e.start : e.start + e.length + 1]
+        assert np.allclose(state, true["observation.state"], rtol=1e-6)
+        truth = np.stack([scene(e.index, i) for i in range(e.length + 1)])[:, None]
+        images = dataset.stream("images")[e.start : e.start + e.length + 1]
+        assert np.abs(images.astype(int) - truth).mean() < 5
+    assert check(tmp_path / "out").ok
+
+
+def test_ours_converted_again_keeps_its_numbers(toys, tmp_path: Path) -> None:
+    convert(ConvertConfig(toys), tmp_path / "out")
+    first, second = Dataset(toys), Dataset(tmp_path / "out")
+    assert [e.length for e in second.episodes] == [e.length for e in first.episodes]
+    assert np.array_equal(first.stream("proprio"), second.stream("proprio"))
+    assert np.array_equal(first.stream("label"), second.stream("label"))
+    assert [e.success for e in first.episodes] == [e.success for e in second.episodes]

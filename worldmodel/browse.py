@@ -6,6 +6,7 @@ additions are in worldmodel.lerobot.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,7 @@ def _tasks(root: Path) -> dict[int, str]:
 def ranges(library: Library) -> dict[str, Range]:
     """Statistics of every column of numbers, over all frames."""
     found: dict[str, Range] = {}
-    for file in sorted((library.root / "data").rglob("*.parquet")):
-        if file.name[0] == ".":
-            continue
+    for file in _data_files(library):
         try:
             table = pq.ParquetFile(file)
             names = [n for n in table.schema_arrow.names if n not in library.cameras]
@@ -154,6 +153,28 @@ def frames_of(library: Library, row: dict[str, Any], names: list[str]) -> dict[s
     return {name: x for name, x in found.items() if x is not None}
 
 
+def numbers_of_all(library: Library, names: list[str]) -> dict[int, dict[str, np.ndarray]]:
+    """Columns of all frames, float64 (n, dimensions), by episode; every file is read once."""
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for file in _data_files(library):
+        there = pq.read_schema(file).names
+        table = lerobot.read_table(file, [n for n in ("episode_index", *names) if n in there])
+        columns = {n: _numbers(table[n].combine_chunks())[0] for n in table.column_names}
+        owner = table["episode_index"].to_numpy()
+        for index in np.unique(owner):
+            mine = owner == index
+            part = {n: x[mine] for n, x in columns.items() if x is not None}
+            before = found.setdefault(int(index), {})
+            for n, x in part.items():
+                before[n] = np.concatenate([before[n], x]) if n in before else x
+    return found
+
+
+def _data_files(library: Library) -> list[Path]:
+    files = sorted((library.root / "data").rglob("*.parquet"))
+    return [file for file in files if file.name[0] != "."]
+
+
 def _episode(library: Library, row: dict[str, Any], names: list[str]) -> pa.Table:
     file = library.root / library.info["data_path"].format(
         chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
@@ -167,44 +188,54 @@ def _episode(library: Library, row: dict[str, Any], names: list[str]) -> pa.Tabl
     )  # fmt: skip
 
 
-def clip(library: Library, row: dict[str, Any], camera: str, limit: int) -> np.ndarray:
-    """The first ``limit`` pictures of one camera in one episode, uint8 (n, h, w, 3)."""
-    count = min(limit, row["length"])
+def dimension_names(library: Library, stream: str, width: int) -> list[str]:
+    """Names of a stream's dimensions; v3 keeps a list, or a list in a dict."""
+    names = library.info["features"].get(stream, {}).get("names")
+    if isinstance(names, dict):
+        names = next(iter(names.values()), None)
+    if not isinstance(names, list) or len(names) != width:
+        return [str(d) for d in range(width)]
+    return [str(name) for name in names]
+
+
+def pictures(library: Library, row: dict[str, Any], camera: str) -> Iterator[np.ndarray]:
+    """What one camera saw in one episode, frame by frame, uint8 (h, w, 3)."""
     if library.info["features"][camera]["dtype"] == "image":
-        column = _episode(library, row, [camera])[camera].slice(0, count).to_pylist()
-        return np.stack([decode(c["bytes"], f"{camera}, frame {i}") for i, c in enumerate(column)])
+        column = _episode(library, row, [camera])[camera]
+        for i, cell in enumerate(column):
+            yield decode(cell["bytes"].as_py(), f"{camera}, frame {i}")
+        return
     key = f"videos/{camera}"
     file = library.root / library.info["video_path"].format(
         video_key=camera, chunk_index=row[f"{key}/chunk_index"],
         file_index=row[f"{key}/file_index"],
     )  # fmt: skip
-    found = _decode(file, row[f"{key}/from_timestamp"], count, library.fps)
-    if len(found) < count:
+    found = 0
+    for frame in _decode(file, row[f"{key}/from_timestamp"], library.fps):
+        if found == row["length"]:
+            return
+        yield frame
+        found += 1
+    if found < row["length"]:
         raise UserError(
-            f"{file}: episode {row['episode_index']} has {len(found)} pictures there, expected "
-            f"{count}; copy it again"
+            f"{file}: episode {row['episode_index']} has {found} pictures there, expected "
+            f"{row['length']}; copy it again"
         )
-    return np.stack(found)
 
 
-def _decode(file: Path, start: float, count: int, fps: float) -> list[np.ndarray]:
-    """``count`` pictures from ``start`` [s] on."""
+def _decode(file: Path, start: float, fps: float) -> Iterator[np.ndarray]:
+    """The pictures from ``start`` [s] on."""
     import av
 
     if not file.exists():
         raise UserError(f"{file} is missing; copy the dataset again")
-    found: list[np.ndarray] = []
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
             if start > 0 and stream.time_base:
                 container.seek(int(start / stream.time_base), stream=stream)
             for frame in container.decode(stream):
-                if frame.time is not None and frame.time < start - 0.5 / fps:
-                    continue
-                found.append(to_rgb(frame))
-                if len(found) == count:
-                    break
+                if frame.time is None or frame.time >= start - 0.5 / fps:
+                    yield to_rgb(frame)
     except (av.FFmpegError, IndexError, ValueError) as error:
         raise UserError(f"{file} is truncated or corrupt ({error}); copy it again") from error
-    return found

@@ -29,9 +29,8 @@ def line_chart(
     ys = [y for points in drawn.values() for _, y in points]
     x_low, x_high = _span(min(xs), max(xs))
     y_low, y_high = _span(min(ys), max(ys))
+    step = _step(y_low, y_high)
     if not log_y:  # whole steps, so that the topmost line carries its number
-        step = _ticks(y_low, y_high)
-        step = step[1] - step[0] if len(step) > 1 else 1.0
         y_low, y_high = math.floor(y_low / step) * step, math.ceil(y_high / step) * step
 
     def across(x: float) -> float:
@@ -47,7 +46,7 @@ def line_chart(
     found += ' data-log="1"' if log_y else ""
     label = escape(y_label, quote=True)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}" {found}>']
-    for y in _log_ticks(y_low, y_high) if log_y else _ticks(y_low, y_high):
+    for y in _log_ticks(y_low, y_high) if log_y else _ticks(y_low, y_high, step):
         text = _number(10**y if log_y else y)
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}" '
@@ -147,12 +146,18 @@ def _span(low: float, high: float) -> tuple[float, float]:
     return (0.0, high) if 0 < low < 0.05 * high else (low, high)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round values within [low, high]."""
+def _step(low: float, high: float) -> float:
+    """The round distance of about five values within [low, high]."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+
+
+def _ticks(low: float, high: float, step: float | None = None) -> list[float]:
+    """The multiples of ``step`` (of a round one) within [low, high]."""
+    step = step or _step(low, high)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [k * step for k in range(first, last + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

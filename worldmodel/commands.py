@@ -256,18 +256,19 @@ COMMANDS: dict[str, Command] = {
         writes=False,
     ),
     "data convert": Command(
-        summary="robomimic or ALOHA files, or folders of pictures and CSV, as a dataset",
+        summary="robomimic, ALOHA and LeRobot data, or folders of pictures and CSV, as a dataset",
         details="Writes what `worldmodel collect` writes, from a robomimic HDF5 file (or a folder "
-        "of them), from a folder of ALOHA's HDF5 files, an episode each, or from a folder with a "
-        "folder per episode: source/episode_0/front/0001.png … (a folder of pictures per camera, "
-        "or a film front.mp4) and source/episode_0/data.csv, a row per picture: columns action… "
-        "are actions, reward, success and timestamp what they say, all others proprioception; "
-        "task.txt says what is done. An episode without actions is a video that teaches what "
-        "follows and no plans; a folder of films is a folder of such episodes. Where nothing was "
-        "seen after the last action, it is left out. A dimension of the actions that leaves "
-        "[-1, 1], or never gets beyond 0.1, is divided by its largest value, and its name says so: "
-        "'dx [0.05 m]'. HDF5 needs the extra [data]. Kill it at any moment: the same command goes "
-        "on. Look at report.html: do pictures stand upright, in their colours?",
+        "of them), from a folder of ALOHA's HDF5 files, an episode each, from a LeRobotDataset v3 "
+        "of others, or from a folder with a folder per episode: source/episode_0/front/0001.png … "
+        "(a folder of pictures per camera, or a film front.mp4) and source/episode_0/data.csv, a "
+        "row per picture: columns action… are actions, reward, success and timestamp what they "
+        "say, all others proprioception; task.txt says what is done. An episode without actions "
+        "is a video that teaches what follows and no plans; a folder of films is a folder of such "
+        "episodes. Where nothing was seen after the last action, it is left out. A dimension of "
+        "the actions that leaves [-1, 1], or never gets beyond 0.1, is divided by its largest "
+        "value, and its name says so: 'dx [0.05 m]'. HDF5 needs the extra [data]. Kill it at any "
+        "moment: the same command goes on. Look at report.html: do pictures stand upright, in "
+        "their colours?",
         examples=(
             "worldmodel data convert source=can/image.hdf5 image_size=96 task='pick the can'",
             "worldmodel data convert source=aloha/ frequency=50 image_size=96 success=end",

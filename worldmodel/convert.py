@@ -23,6 +23,7 @@ from worldmodel.episode import Episode
 from worldmodel.errors import UserError
 from worldmodel.from_aloha import is_aloha, read_aloha
 from worldmodel.from_frames import read_frames
+from worldmodel.from_lerobot import is_lerobot, read_lerobot
 from worldmodel.from_robomimic import is_robomimic, read_robomimic
 from worldmodel.hdf5 import SUFFIXES, files_in, opened
 from worldmodel.pictures import resize
@@ -40,10 +41,10 @@ def read_source(config: ConvertConfig) -> Source:
     if not path.exists():
         raise UserError(f"source: there is no file or folder '{path}'")
     kind = config.format if config.format != "auto" else detect(path)
-    if kind == "frames":
+    if kind in ("frames", "lerobot"):
         if path.is_file():
-            raise UserError(f"{path}: format=frames wants a folder with a folder per episode")
-        source = read_frames(path, wanted)
+            raise UserError(f"{path}: format={kind} wants a folder")
+        source = (read_frames if kind == "frames" else read_lerobot)(path, wanted)
     else:
         files = files_in(path)
         if not files:
@@ -59,7 +60,9 @@ def read_source(config: ConvertConfig) -> Source:
 
 
 def detect(path: Path) -> str:
-    """robomimic, aloha or frames; UserError when it is none."""
+    """robomimic, aloha, lerobot or frames; UserError when it is none."""
+    if is_lerobot(path):
+        return "lerobot"
     files = files_in(path)
     if not files:
         return "frames"

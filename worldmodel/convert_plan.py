@@ -20,9 +20,9 @@ TINY = 0.1  # actions that never get beyond are rescaled too: a model would hard
 @dataclass(frozen=True)
 class ConvertConfig:
     source: Path = field(
-        metadata={"help": "an HDF5 file, a folder of them, or a folder with a folder per episode"}
+        metadata={"help": "an HDF5 file, a folder of them or of episodes, or a LeRobotDataset"}
     )
-    format: Literal["auto", "robomimic", "aloha", "frames"] = field(
+    format: Literal["auto", "robomimic", "aloha", "lerobot", "frames"] = field(
         default="auto", metadata={"help": "auto: looked for in the source"}
     )
     frequency: float | None = field(
@@ -36,7 +36,7 @@ class ConvertConfig:
         default=(),
         metadata={
             "help": "keys or columns of proprioception, in order; []: robomimic: poses of hand and "
-            "gripper, ALOHA: qpos, CSV: all that is no action"
+            "gripper, ALOHA: qpos, LeRobot: observation.state, CSV: all that is no action"
         },
     )
     image_size: tuple[int, ...] = field(

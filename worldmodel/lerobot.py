@@ -233,12 +233,12 @@ def write_table(path: Path, table: pa.Table) -> None:
         raise _cannot_write(path, error) from error
 
 
-def read_table(path: Path) -> pa.Table:
-    """A parquet file; UserError when it is missing, truncated or corrupt."""
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A parquet file, or some columns of it; UserError when it is missing, truncated or corrupt."""
     if not path.exists():
         raise UserError(f"{path} is missing; collect the dataset again, or copy that file")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=columns)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.browse import Library, Range, clip, frames_of, open_library, ranges
+from worldmodel.browse import (
+    Library,
+    Range,
+    dimension_names,
+    frames_of,
+    open_library,
+    pictures,
+    ranges,
+)
 from worldmodel.chart import COLOURS
 from worldmodel.lerobot import STATS, read_json
 from worldmodel.log import duration
@@ -108,7 +117,7 @@ def _films(
     limit = max(1, round(config.seconds * library.fps))
     outcome = row.get("outcome") or "unknown"
     for camera in library.cameras:
-        frames = clip(library, row, camera, limit)
+        frames = np.stack([*itertools.islice(pictures(library, row, camera), limit)])
         h, w = frames.shape[1:3]
         if h > HEIGHT:
             size = HEIGHT, round(w * HEIGHT / h)
@@ -137,7 +146,7 @@ def _numbers(report: Report, library: Library, row: dict[str, Any], config: View
 
 def _curves(report: Report, library: Library, stream: str, title: str, x: np.ndarray) -> None:
     """Line charts over time, a few dimensions each."""
-    names, time = _names(library, stream, x.shape[1]), np.arange(len(x)) / library.fps
+    names, time = dimension_names(library, stream, x.shape[1]), np.arange(len(x)) / library.fps
     shown = min(x.shape[1], MOST)
     charts = -(-shown // COLOURS)
     for part in np.array_split(np.arange(shown), charts):
@@ -145,16 +154,6 @@ def _curves(report: Report, library: Library, stream: str, title: str, x: np.nda
         first, last = part[0] + 1, part[-1] + 1
         which = "" if charts == 1 else f", {first} to {last} of {x.shape[1]}"
         report.chart(lines, x_label="seconds", y_label=stream, caption=f"{title}{which}")
-
-
-def _names(library: Library, stream: str, width: int) -> list[str]:
-    """Names of a stream's dimensions; v3 keeps a list, or a list in a dict."""
-    names = library.info["features"].get(stream, {}).get("names")
-    if isinstance(names, dict):
-        names = next(iter(names.values()), None)
-    if not isinstance(names, list) or len(names) != width:
-        return [str(d) for d in range(width)]
-    return [str(name) for name in names]
 
 
 def _streams(library: Library, found: dict[str, Range]) -> list[list[str]]:
@@ -178,7 +177,7 @@ def _dimensions(library: Library, found: dict[str, Range]) -> list[list[str]]:
     for name, r in found.items():
         if name in BOOKS or not r.count:
             continue
-        for d, dimension in enumerate(_names(library, name, len(r.mean))[:MOST]):
+        for d, dimension in enumerate(dimension_names(library, name, len(r.mean))[:MOST]):
             values = (r.low[d], r.mean[d], r.std[d], r.high[d])
             label = "" if len(r.mean) == 1 else dimension
             rows.append([name, label, *(f"{v:.4g}" for v in values)])
