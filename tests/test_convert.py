@@ -385,3 +385,34 @@ def test_what_is_there_already_is_not_overwritten(tmp_path: Path, toys: Path) ->
     file = write_robomimic(tmp_path / "x.hdf5", [recording(0, 6, TWO)])
     with pytest.raises(UserError, match="already holds a dataset"):
         convert(ConvertConfig(file), copy)
+
+
+def test_a_film_of_a_varying_rate_is_told(tmp_path: Path) -> None:
+    frames = recording(0, 12, {"front": (32, 32)}).pictures["front"]
+    with av.open(str(tmp_path / "clip.mp4"), "w") as film:
+        stream = film.add_stream("libx264", rate=10)
+        stream.width = stream.height = 32
+        for i, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts = i if i < 6 else i + 2
+            film.mux(stream.encode(picture))
+        film.mux(stream.encode())
+    words = r"leave the grid of 10\.00 Hz, the first in picture 6: 0\.3000 s after"
+    with pytest.raises(UserError, match=words):
+        convert(ConvertConfig(tmp_path), tmp_path / "out")
+
+
+def test_damaged_files_are_told_and_nothing_crashes(tmp_path: Path) -> None:
+    file = write_robomimic(tmp_path / "x.hdf5", [recording(k, 6, TWO) for k in range(2)])
+    whole, rng, told = file.read_bytes(), np.random.default_rng(0), 0
+    for k in range(25):
+        broken = bytearray(whole)
+        for at in rng.integers(0, len(whole) // (1 if k % 2 else 8), 40):
+            broken[at] ^= 1 << rng.integers(8)
+        file.write_bytes(bytes(broken))
+        try:
+            convert(ConvertConfig(file), tmp_path / f"out{k}")
+        except UserError:  # any other exception fails the test
+            told += 1
+            assert not (tmp_path / f"out{k}/meta/info.json").exists()
+    assert told >= 5

@@ -153,7 +153,8 @@ def _take(
     for name in keys:
         _all_there(columns[name], name, where)
     for name in (n for n in TIMES if n in columns):
-        rates[where] = _rate(columns[name], where)
+        _all_there(columns[name], name, where)
+        rates[where] = _rate(columns[name], where, "line")
 
     def stack(names: list[str], rows: int) -> np.ndarray:
         return np.stack([columns[n][:rows] for n in names], 1).astype(np.float32)
@@ -195,12 +196,12 @@ def _film(file: Path) -> tuple[tuple[int, int], int, float]:
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            packets = [p for p in container.demux(stream) if p.size and p.pts is not None]
+            times = sorted(float(p.pts * p.time_base) for p in packets)  # pyright: ignore
             size = stream.codec_context.height, stream.codec_context.width
-            count = stream.frames or sum(p.size > 0 for p in container.demux(stream))
-            return size, count, rate
     except (av.FFmpegError, IndexError) as error:
         raise UserError(f"{file} is no film, or truncated ({error}); copy it again") from error
+    return size, len(times), _rate(np.array(times), str(file), "picture") if len(times) > 1 else 0.0
 
 
 def _columns(file: Path) -> dict[str, np.ndarray]:
@@ -239,18 +240,18 @@ def _all_there(values: np.ndarray, name: str, where: str) -> None:
         )
 
 
-def _rate(times: np.ndarray, where: str) -> float:
-    """Rows per second; UserError where times run back or leave the grid by half a step."""
-    _all_there(times, "timestamp", where)
+def _rate(times: np.ndarray, where: str, what: str) -> float:
+    """Steps per second; UserError where times run back or leave the grid by half a step."""
     steps = np.diff(times)
     step = float(np.median(steps))
-    off = np.flatnonzero((steps <= 0) | (np.abs(steps - step) > 0.5 * step))
     if step <= 0:
         raise UserError(f"{where}: timestamps stand still or run backwards; they are in seconds")
+    off = np.flatnonzero((steps <= 0) | (np.abs(steps - step) > 0.5 * step))
     if off.size:
+        at = off[0] + (3 if what == "line" else 1)  # lines are counted from 1, after the names
         raise UserError(
             f"{where}: {off.size} timestamps leave the grid of {1 / step:.2f} Hz, the first in "
-            f"line {off[0] + 3}: {steps[off[0]]:.4f} s after the one before, expected {step:.4f} "
-            "s; frames were lost: cut the episode there, or bring it to one rate first"
+            f"{what} {at}: {steps[off[0]]:.4f} s after the one before, expected {step:.4f} s; "
+            "frames were lost, or the rate varies: cut there, or bring it to one rate first"
         )
     return 1 / step

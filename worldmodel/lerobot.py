@@ -9,7 +9,8 @@
 
 An episode of T actions has T + 1 observations, and v3 a row per frame: so T + 1 rows, of which the
 last (`next.exists` false) holds o_T and repeats the last action. `action` is the demonstrated
-action, which imitation learners want; `action.executed` is what the robot did. The layout follows
+action, which imitation learners want; `action.executed` is what the robot did. Where an episode's
+`actions_known` is false, it is a video: zeros stand in place of its actions. The layout follows
 huggingface/lerobot (Apache-2.0), release 0.4; sources: its docs and dataset metadata.
 """
 
