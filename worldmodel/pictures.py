@@ -79,8 +79,9 @@ def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return picture
     rows, columns = _cover(h, size[0]), _cover(w, size[1])
     down = (rows @ picture.reshape(h, w * 3).astype(np.float32)).reshape(size[0], w, 3)
-    across = np.matmul(columns, down)  # (h', w', 3)
-    return across.round().clip(0, 255).astype(np.uint8)
+    across = down.transpose(0, 2, 1).reshape(size[0] * 3, w) @ columns.T  # one large product
+    pixels = across.reshape(size[0], 3, size[1]).transpose(0, 2, 1)
+    return np.ascontiguousarray((pixels + 0.5).clip(0, 255).astype(np.uint8))
 
 
 def _cover(old: int, new: int) -> np.ndarray:
