@@ -83,13 +83,13 @@ def episode_of(
     """The take with its pictures, as an episode of the dataset."""
     images = {}
     for camera in spec.cameras:
-        frames = np.empty((take.steps + 1, *spec.image_size, 3), np.uint8)
+        frames = []
         turned = camera in config.flip or "all" in config.flip
-        for i, picture in enumerate(take.pictures(camera)):
+        for picture in take.pictures(camera):
             picture = picture[::-1] if turned else picture
             picture = picture[..., ::-1] if config.swap_colours else picture
-            frames[i] = resize(picture, spec.image_size)
-        images[camera] = frames
+            frames.append(resize(picture, spec.image_size))
+        images[camera] = np.stack(frames)  # Episode sees to it that there are T + 1
     T = take.steps
     action = np.zeros((T, spec.A), np.float32)
     if take.action is not None:
