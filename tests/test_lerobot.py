@@ -99,6 +99,15 @@ def test_pooled_statistics_are_those_of_all_frames() -> None:
         assert np.allclose(pooled[key], value), key
 
 
+def test_statistics_of_pictures_are_those_of_their_values() -> None:
+    frames = pictures(5, 9, 7)
+    x = frames.reshape(-1, 3) / 255
+    stats = lerobot.image_stats(frames)
+    for key, true in (("min", x.min(0)), ("max", x.max(0)), ("mean", x.mean(0)), ("std", x.std(0))):
+        assert np.allclose(np.ravel(stats[key]), true, atol=1e-12), key
+    assert stats["count"] == [5]
+
+
 def test_broken_files_are_named(tmp_path: Path) -> None:
     file = tmp_path / "x.parquet"
     file.write_bytes(b"PAR1 nothing")

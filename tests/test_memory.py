@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from test_model import A, B, H, P, tiny_model
+from test_model import A, B, H, P, tiny_model, tiny_spec
 
 from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start
-from worldmodel.model import WorldModel
+from worldmodel.model import ModelConfig, WorldModel
+from worldmodel.transformer import TransformerConfig
 
 STEPS, AT = 9, 0.6  # 3 W steps, and the flow time at which leaves are compared
 
@@ -149,3 +152,15 @@ def test_samplers_give_plans_in_range_and_observations_of_the_right_shape() -> N
     outcome = model.read_outcomes(memory)
     assert outcome.shape == (B, 4)
     assert 0 <= outcome[:, 0].min() <= outcome[:, 0].max() <= 1
+
+
+def test_a_plan_may_be_longer_than_an_observation() -> None:
+    """One small camera: four patches, and a plan of nine actions behind the ring."""
+    spec = dataclasses.replace(tiny_spec(), cameras=("front",))
+    config = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=9)
+    model = WorldModel(spec, config).eval()
+    memory = model.memory(B)
+    patches, proprio = torch.randn(B, model.patches, 3 * 8**2), torch.randn(B, P)
+    model.remember_obs(memory, patches, proprio, torch.zeros(B))
+    assert model.patches < 9
+    assert model.sample_plan(memory, torch.randn(B, 9, A), steps=2).shape == (B, 9, A)

@@ -72,7 +72,7 @@ def tiny_segment(seed: int = 0, batch: int = B) -> Segment:
         images, images[:, 0], torch.randn(batch, P, generator=g),
         torch.randn(batch, T + 1, P, generator=g),
         torch.ones(batch, T, dtype=torch.bool),
-        torch.randn(batch, T, A, generator=g),
+        torch.randn(batch, T, A, generator=g), torch.ones(batch, T, dtype=torch.bool),
         torch.randn(batch, T, H, A, generator=g), plan_mask,
         torch.rand(batch, T, 4, generator=g).round(),
     )  # fmt: skip

@@ -49,6 +49,16 @@ def test_points_that_are_not_finite_or_not_positive_on_a_log_axis_are_left_out()
     ElementTree.fromstring(line_chart({"a": ([3], [2.0])}))  # a single point has a range too
 
 
+@pytest.mark.parametrize(("low", "high"), [(-117.0, 124.0), (0.0, 1.0), (-0.6, 0.3), (3.0, 3.1)])
+def test_the_top_and_the_bottom_of_a_chart_carry_their_numbers(low: float, high: float) -> None:
+    svg = line_chart({"a": ([0, 1], [low, high])})
+    texts = re.findall(r'text-anchor="end">([^<]*)</text>', svg)
+    marks = [float(text) for text in texts]
+    assert 3 <= len(marks) <= 8
+    assert marks[0] <= low
+    assert marks[-1] >= high
+
+
 def test_png_is_lossless():
     image = noise(5, 7, 3)
     with av.open(io.BytesIO(png(image)), format="png_pipe") as container:

@@ -57,8 +57,8 @@ class FakeWindows:
         return SimpleNamespace(
             images=images, first=images[:, 0], first_proprio=proprio[:, 0], proprio=proprio,
             exists=np.ones((B, T), bool),
-            action=plan[:, :, 0], plan=plan, plan_mask=np.ones((B, T, H), bool),
-            outcome=np.zeros((B, T, 4), np.float32),
+            action=plan[:, :, 0], known=np.ones((B, T), bool), plan=plan,
+            plan_mask=np.ones((B, T, H), bool), outcome=np.zeros((B, T, 4), np.float32),
         )  # fmt: skip
 
 

@@ -195,6 +195,7 @@ def bench_train(
         torch.randint(0, 256, (B, *images[2:]), dtype=torch.uint8, generator=g),
         torch.randn(B, spec.P, generator=g), torch.randn(B, T + 1, spec.P, generator=g),
         torch.ones(B, T, dtype=torch.bool), torch.rand(B, T, spec.A, generator=g),
+        torch.ones(B, T, dtype=torch.bool),
         torch.rand(B, T, H, spec.A, generator=g), torch.ones(B, T, H, dtype=torch.bool),
         torch.zeros(B, T, len(OUTCOMES)),
     )  # fmt: skip

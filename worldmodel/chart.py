@@ -29,9 +29,8 @@ def line_chart(
     ys = [y for points in drawn.values() for _, y in points]
     x_low, x_high = _span(min(xs), max(xs))
     y_low, y_high = _span(min(ys), max(ys))
+    step = _step(y_low, y_high)
     if not log_y:  # whole steps, so that the topmost line carries its number
-        step = _ticks(y_low, y_high)
-        step = step[1] - step[0] if len(step) > 1 else 1.0
         y_low, y_high = math.floor(y_low / step) * step, math.ceil(y_high / step) * step
 
     def across(x: float) -> float:
@@ -47,7 +46,7 @@ def line_chart(
     found += ' data-log="1"' if log_y else ""
     label = escape(y_label, quote=True)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}" {found}>']
-    for y in _log_ticks(y_low, y_high) if log_y else _ticks(y_low, y_high):
+    for y in _log_ticks(y_low, y_high) if log_y else _ticks(y_low, y_high, step):
         text = _number(10**y if log_y else y)
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}" '
@@ -85,6 +84,47 @@ def line_chart(
     return "".join([*parts, "</svg>"])
 
 
+def histogram(values: Sequence[float], *, x_label: str = "", y_label: str = "") -> str:
+    """SVG of how many of the finite ``values`` fall into each of a few equal bins."""
+    x = [float(v) for v in values if math.isfinite(v)]
+    if not x:
+        return "<p>No values to count.</p>"
+    low, high = (min(x), max(x)) if max(x) > min(x) else (min(x) - 0.5, max(x) + 0.5)
+    count = min(30, max(1, math.ceil(2 * len(x) ** (1 / 3))))  # Rice's rule
+    width, bins = (high - low) / count, [0] * count
+    for v in x:
+        bins[min(count - 1, int((v - low) / width))] += 1
+    top = max(bins)
+    unit, floor = (WIDTH - LEFT - RIGHT) / count, HEIGHT - BOTTOM
+    label = escape(y_label, quote=True)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
+    for y in sorted({round(t) for t in _ticks(0, top)} | {0}):
+        place = floor - y / top * (floor - TOP)
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}" '
+            f'stroke="var(--line)"/><text x="{LEFT - 8}" y="{place + 4:.1f}" '
+            f'text-anchor="end">{_number(y)}</text>'
+        )
+    for i, n in enumerate(bins):
+        tall = n / top * (floor - TOP)
+        span = f"{_number(low + i * width)} to {_number(low + (i + 1) * width)}: {n}"
+        parts.append(
+            f'<rect x="{LEFT + i * unit + 1:.1f}" y="{floor - tall:.1f}" width="{unit - 2:.1f}" '
+            f'height="{tall:.1f}" fill="var(--c0)"><title>{span}</title></rect>'
+        )
+    for v in _ticks(low, high):
+        place = LEFT + (v - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        parts.append(
+            f'<text x="{place:.1f}" y="{floor + 18}" text-anchor="middle">{_number(v)}</text>'
+        )
+    parts.append(
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
+        f'{escape(x_label)}</text><text transform="translate(14 {(TOP + floor) / 2}) '
+        f'rotate(-90)" text-anchor="middle">{label}</text></svg>'
+    )
+    return "".join(parts)
+
+
 def _clean(x: Sequence[float], y: Sequence[float], log_y: bool) -> list[tuple[float, float]]:
     """Finite points (their logarithm with ``log_y``), thinned to what can be seen by averaging."""
     points = [
@@ -106,12 +146,18 @@ def _span(low: float, high: float) -> tuple[float, float]:
     return (0.0, high) if 0 < low < 0.05 * high else (low, high)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round values within [low, high]."""
+def _step(low: float, high: float) -> float:
+    """The round distance of about five values within [low, high]."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+
+
+def _ticks(low: float, high: float, step: float | None = None) -> list[float]:
+    """The multiples of ``step`` (of a round one) within [low, high]."""
+    step = step or _step(low, high)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [k * step for k in range(first, last + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

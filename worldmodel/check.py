@@ -50,10 +50,11 @@ def check(path: str | Path, on_progress: OnProgress | None = None) -> Report:
     if not root.is_dir():
         raise UserError(f"there is no dataset folder '{path}'; make one with `worldmodel collect`")
     data, problems = Parts(root), []
-    if not (root / lerobot.INFO).exists() and (root / "collect.json").exists():
+    begun = lerobot.begun_by(root)
+    if begun:
         problems.append(Problem(
             str(lerobot.INFO), "missing: the collection was interrupted",
-            "run the same `worldmodel collect` command again, it goes on",
+            f"run the same `worldmodel {begun}` command again, it goes on",
         ))  # fmt: skip
         return Report(root, tuple(problems), {})
     parts: list[tuple[Path, Callable[[Parts], Iterator[Problem]]]] = [

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from worldmodel import lerobot
 from worldmodel.check_findings import AGAIN, Parts, Problem, matrix, rounded, where
+from worldmodel.dataset_writer import teaches_actions
 from worldmodel.spec import FeatureStats
 
 #: a column of the data -> the spec's names of its dimensions, and what a dimension is called
@@ -101,9 +102,7 @@ def statistics(data: Parts) -> Iterator[Problem]:
         return
     acting = np.ones(len(data.frames), bool)
     acting[[r["dataset_to_index"] - 1 for r in data.rows]] = False
-    shown = np.zeros(len(data.frames), bool)
-    for r in data.rows:
-        shown[r["dataset_from_index"] : r["dataset_to_index"]] = r["demonstration"]
+    learned = np.repeat(teaches_actions(data.rows), [r["length"] for r in data.rows])
     proprio, label = (matrix(data.frames, name) for name in ("observation.state", "action"))
     for column, stats, values in (
         ("observation.state", data.spec.proprio_stats, proprio),
@@ -112,7 +111,7 @@ def statistics(data: Parts) -> Iterator[Problem]:
             data.spec.change_stats,
             np.diff(proprio, axis=0)[acting[:-1]],
         ),
-        ("action", data.spec.action_stats, label[acting & shown if shown.any() else acting]),
+        ("action", data.spec.action_stats, label[acting & learned]),
     ):
         if stats is None:
             yield Problem(str(lerobot.SPEC), f"no statistics of '{column}'", "collect again")

@@ -37,6 +37,11 @@ def dataset_folder(parts: Mapping[str, Any]) -> Path:
     return Path("data") / re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
+def converted_folder(parts: Mapping[str, Any]) -> Path:
+    """data/can for a source named can.hdf5."""
+    return Path("data") / re.sub(r"\W+", "_", parts[""].source.resolve().stem)
+
+
 ENV, POLICY = "env=worldmodel.config:EnvConfig", "policy=worldmodel.config:PolicyConfig"
 MODEL = "model=worldmodel.model:ModelConfig"
 OBJECTIVE = "objective=worldmodel.objective:ObjectiveConfig"
@@ -274,6 +279,42 @@ COMMANDS: dict[str, Command] = {
         parts=("worldmodel.jobs:DataOptions",),
         job="worldmodel.jobs:run_data_check",
         writes=False,
+    ),
+    "data convert": Command(
+        summary="robomimic, ALOHA and LeRobot data, or folders of pictures and CSV, as a dataset",
+        details="Writes what `worldmodel collect` writes, from a robomimic HDF5 file (or a folder "
+        "of them), from a folder of ALOHA's HDF5 files, an episode each, from a LeRobotDataset v3 "
+        "of others, or from a folder with a folder per episode: source/episode_0/front/0001.png … "
+        "(a folder of pictures per camera, or a film front.mp4) and source/episode_0/data.csv, a "
+        "row per picture: columns action… are actions, reward, success and timestamp what they "
+        "say, all others proprioception; task.txt says what is done. An episode without actions "
+        "is a video that teaches what follows and no plans; a folder of films is a folder of such "
+        "episodes. Where nothing was seen after the last action, it is left out. A dimension of "
+        "the actions that leaves [-1, 1], or never gets beyond 0.1, is divided by its largest "
+        "value, and its name says so: 'dx [0.05 m]'. HDF5 needs the extra [data]. Kill it at any "
+        "moment: the same command goes on. Look at report.html: do pictures stand upright, in "
+        "their colours?",
+        examples=(
+            "worldmodel data convert source=can/image.hdf5 image_size=96 task='pick the can'",
+            "worldmodel data convert source=aloha/ frequency=50 image_size=96 success=end",
+            "worldmodel data convert source=libero.hdf5 flip=all image_size=96",
+            "worldmodel data convert source=my_videos/ frequency=10 out=data/mine",
+        ),
+        parts=("worldmodel.convert_plan:ConvertConfig",),
+        job="worldmodel.data_jobs:run_data_convert",
+        default_out=converted_folder,
+        out_help="data/<source>",
+    ),
+    "data view": Command(
+        summary="a page about a dataset: videos, streams and their ranges, lengths, tasks, actions",
+        details="Reads any LeRobotDataset v3, ours or another's, and writes a report.html that "
+        "opens anywhere, and result.json.",
+        examples=(
+            "worldmodel data view data=data/pick_can",
+            "worldmodel data view data=downloads/aloha_cups show=8 out=runs/cups",
+        ),
+        parts=("worldmodel.jobs:DataOptions", "worldmodel.view:ViewConfig"),
+        job="worldmodel.data_jobs:run_data_view",
     ),
     "doctor": Command(
         summary="what this machine can do, what is missing, and the command that mends it",

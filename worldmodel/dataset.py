@@ -41,9 +41,10 @@ class Dataset:
             raise UserError(
                 f"there is no dataset folder '{path}'; make one with `worldmodel collect`"
             )
-        if not (self.path / lerobot.INFO).exists() and (self.path / "collect.json").exists():
+        begun = lerobot.begun_by(self.path)
+        if begun:
             raise UserError(
-                f"{path} is not finished: run the same `worldmodel collect` command again"
+                f"{path} is not finished: run the same `worldmodel {begun}` command again"
             )
         self.info = lerobot.read_json(self.path / lerobot.INFO)
         if self.info.get("codebase_version") != lerobot.VERSION:
@@ -182,10 +183,11 @@ def _episodes(path: Path) -> list[EpisodeInfo]:
             f"{path / lerobot.EPISODES} has no columns {missing}: it was not written by "
             "`worldmodel collect`"
         )
-    rows = table.select(needed).to_pylist()
+    optional = [name for name in ("actions_known",) if name in table.column_names]
+    rows = table.select([*needed, *optional]).to_pylist()
     return [
         EpisodeInfo(r["episode_index"], r["length"] - 1, r["dataset_from_index"], r["success"],
-                    r["seed"], r["outcome"], r["demonstration"])
+                    r["seed"], r["outcome"], r["demonstration"], r.get("actions_known", True))
         for r in rows
     ]  # fmt: skip
 

@@ -49,6 +49,13 @@ def write_shard(
     lerobot.write_table(meta, pa.Table.from_pylist(rows))
 
 
+def teaches_actions(rows: Sequence[dict[str, Any]]) -> list[bool]:
+    """Of whose actions statistics are taken: the demonstrations', or all that are known, or all."""
+    known = [bool(r.get("actions_known", True)) for r in rows]
+    shown = [bool(r["demonstration"]) and k for r, k in zip(rows, known, strict=True)]
+    return next((kind for kind in (shown, known) if any(kind)), [True] * len(rows))
+
+
 def finish(
     out: Path, spec: DataSpec, shards: Sequence[int], about: dict[str, Any], more: bool = False
 ) -> dict[str, Any]:
@@ -75,11 +82,11 @@ def finish(
         return values.flatten().to_numpy().reshape(len(frames), -1)
 
     proprio, label = column("observation.state"), column("action")[acting]
-    shown = np.repeat([r["demonstration"] for r in rows], [r["length"] for r in rows])[acting]
+    learned = np.repeat(teaches_actions(rows), [r["length"] for r in rows])[acting]
     spec = replace(
         spec, proprio_stats=FeatureStats.of(proprio),
         change_stats=FeatureStats.of((proprio[1:] - proprio[:-1])[acting[:-1]]),
-        action_stats=FeatureStats.of(label[shown] if shown.any() else label),
+        action_stats=FeatureStats.of(label[learned]),
     )  # fmt: skip
     keys = [lerobot.video_key(c) for c in spec.cameras]
     stats = {key: lerobot.pooled(rows, key) for key in keys}

@@ -30,6 +30,7 @@ class Episode:
     task: str
     seed: int
     outcome: str
+    known: bool = True  # False: nobody recorded the actions, zeros stand in their place
 
     def __post_init__(self) -> None:
         T = len(self.action)

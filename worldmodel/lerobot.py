@@ -9,7 +9,8 @@
 
 An episode of T actions has T + 1 observations, and v3 a row per frame: so T + 1 rows, of which the
 last (`next.exists` false) holds o_T and repeats the last action. `action` is the demonstrated
-action, which imitation learners want; `action.executed` is what the robot did. The layout follows
+action, which imitation learners want; `action.executed` is what the robot did. Where an episode's
+`actions_known` is false, it is a video: zeros stand in place of its actions. The layout follows
 huggingface/lerobot (Apache-2.0), release 0.4; sources: its docs and dataset metadata.
 """
 
@@ -51,6 +52,14 @@ def video_key(camera: str) -> str:
 def video_path(camera: str, file: int) -> str:
     chunk, index = divmod(file, FILES_PER_CHUNK)
     return VIDEO.format(video_key=video_key(camera), chunk_index=chunk, file_index=index)
+
+
+def begun_by(root: Path) -> str:
+    """The command that began the dataset in ``root`` and has not finished it, or ''."""
+    if (root / INFO).exists():
+        return ""
+    commands = {"collect.json": "collect", "convert.json": "data convert"}
+    return next((command for file, command in commands.items() if (root / file).exists()), "")
 
 
 # -- video ----------------------------------------------------------------------------------------
@@ -125,6 +134,7 @@ def episode_row(episode: Episode, index: int, file: int, first_frame: int, fps: 
     row: dict[str, Any] = {
         "episode_index": index, "tasks": [episode.task], "length": len(episode) + 1,
         "seed": episode.seed, "outcome": episode.outcome, "success": episode.succeeded,
+        "actions_known": episode.known,
     }  # fmt: skip
     chunk, number = divmod(file, FILES_PER_CHUNK)
     for camera, frames in episode.images.items():
@@ -148,8 +158,13 @@ def vector_stats(values: np.ndarray) -> dict[str, list]:
 
 def image_stats(frames: np.ndarray) -> dict[str, list]:
     """Statistics per channel in 0..1, shaped [3][1][1], of uint8 (n, h, w, 3)."""
-    x = frames.reshape(-1, 3).astype(np.float64) / 255
-    rows = {"min": x.min(0), "max": x.max(0), "mean": x.mean(0), "std": x.std(0)}
+    # how often each of the 256 values comes tells all of it, and is counted many times faster
+    counts = np.stack([np.bincount(frames[..., c].ravel(), minlength=256) for c in range(3)])
+    value, n = np.arange(256) / 255, counts.sum(1)
+    mean = (counts * value).sum(1) / n
+    spread = (counts * (value - mean[:, None]) ** 2).sum(1) / n
+    low, high = (counts > 0).argmax(1), 255 - (counts[:, ::-1] > 0).argmax(1)
+    rows = {"min": low / 255, "max": high / 255, "mean": mean, "std": np.sqrt(spread)}
     return {k: v.reshape(3, 1, 1).tolist() for k, v in rows.items()} | {"count": [len(frames)]}
 
 
@@ -193,7 +208,7 @@ def info(spec: DataSpec, rows: list[dict[str, Any]], videos: int) -> dict[str, A
         **{k: feature("int64") for k in ("frame_index", "episode_index", "index", "task_index")},
     }
     return {
-        "codebase_version": VERSION, "robot_type": "panda", "fps": fps,
+        "codebase_version": VERSION, "robot_type": "panda" if spec.env else None, "fps": fps,
         "total_episodes": len(rows), "total_frames": sum(r["length"] for r in rows),
         "total_tasks": len(spec.tasks), "chunks_size": FILES_PER_CHUNK, "total_videos": videos,
         "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
@@ -224,12 +239,12 @@ def write_table(path: Path, table: pa.Table) -> None:
         raise _cannot_write(path, error) from error
 
 
-def read_table(path: Path) -> pa.Table:
-    """A parquet file; UserError when it is missing, truncated or corrupt."""
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A parquet file, or some columns of it; UserError when it is missing, truncated or corrupt."""
     if not path.exists():
         raise UserError(f"{path} is missing; collect the dataset again, or copy that file")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=columns)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:

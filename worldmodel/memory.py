@@ -38,11 +38,11 @@ class Memory:
 
     @classmethod
     def empty(
-        cls, batch: int, window: int, group: int, blocks: int, heads: int, size: int,
+        cls, batch: int, window: int, group: int, leaf: int, blocks: int, heads: int, size: int,
         dtype: torch.dtype, device: torch.device,
     ) -> Memory:  # fmt: skip
-        """Room for ``window`` steps of ``group`` tokens and one leaf as large as an observation."""
-        room = (batch, heads, window * group + group, size)
+        """Room for ``window`` steps of ``group`` tokens and one leaf of up to ``leaf``."""
+        room = (batch, heads, window * group + leaf, size)
 
         def zeros() -> Tensor:
             return torch.zeros(room, dtype=dtype, device=device)

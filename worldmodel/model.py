@@ -321,7 +321,8 @@ class WorldModel(nn.Module):
         fast = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if fast else torch.float32
         return Memory.empty(
-            batch, window or self.config.window, self.patches + 2, trunk.depth, trunk.heads,
+            batch, window or self.config.window, self.patches + 2,
+            max(self.patches + 2, self.config.chunk), trunk.depth, trunk.heads,
             trunk.width // trunk.heads, dtype, device,
         )  # fmt: skip
 

@@ -84,6 +84,7 @@ class Segment(NamedTuple):
     proprio: Tensor  # (B, T + 1, P)
     exists: Tensor  # (B, T) bool, False at an episode's last observation: nothing follows
     action: Tensor  # (B, T, A) executed
+    known: Tensor  # (B, T) bool, False in videos without actions, whose a_n are absent
     plan: Tensor  # (B, T, H, A) labels
     plan_mask: Tensor  # (B, T, H) bool
     outcome: Tensor  # (B, T, 4) success, reward, terminated, value at o_n: leaves.OUTCOMES
@@ -147,13 +148,15 @@ def self_flow_loss(
     if dreamt is not None:
         imagined, _ = model.observe(dreamt, batch.proprio[: len(dreamt), :-1])
         seen = torch.cat([imagined, seen[len(dreamt) :]])
-    action = model.action_scale(batch.action)
-    x_plan = model.action_scale(batch.plan)[:, :, None].expand(B, T, M, H, A)
+    known = batch.known[..., None]  # (B, T, 1): nothing may depend on what stands where it is False
+    action = model.action_scale(batch.action) * known
+    x_plan = (model.action_scale(batch.plan) * known[..., None])[:, :, None].expand(B, T, M, H, A)
 
     # context: nearly clean pictures, clean proprioception, actions known or absent, random cuts
     noisy = (torch.rand(B, T, generator=g) < config.noisy_context).float()
     obs_time = at(noisy * config.context_noise * torch.rand(B, T, generator=g))
-    absent = at((torch.rand(B, T, generator=g) < config.absent_action).float())
+    absent = at(torch.rand(B, T, generator=g) < config.absent_action)
+    absent = (absent | ~batch.known).float()
     first = at(history_start(B, T, model.config.window, config.cut, g))
     context = Context(
         interpolate(seen, noise_like(seen), obs_time[..., None, None]),
@@ -203,7 +206,7 @@ def self_flow_loss(
     body_error = (prediction.body - x_next[0]).square()
     follows = batch.exists[:, steps]  # (B, J)
     plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
-    plan_mask = batch.plan_mask[:, :, None].expand(B, T, M, H)
+    plan_mask = (batch.plan_mask & known)[:, :, None].expand(B, T, M, H)
     terms = {
         "next": (config.weight_next, masked_mean(next_error.mean((-2, -1)), follows)),
         "change": (config.weight_change, masked_mean(change_error.mean(-1), follows)),
@@ -215,6 +218,7 @@ def self_flow_loss(
         inverse_error = velocity_loss(prediction.inverse, x_inverse, t_inv.tau).mean(-1)
         # a leaf may only be asked for an action that its context does not show
         hidden = absent[:, :-1] * (first[:, 1:] <= torch.arange(T - 1, device=device))
+        hidden = hidden * batch.known[:, :-1]
         terms["inverse"] = (config.weight_inverse, masked_mean(inverse_error, hidden))
     loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
     metrics = {f"loss_{name}": value.detach() for name, (_, value) in terms.items()}
@@ -231,8 +235,10 @@ def self_flow_loss(
             "next": F.cosine_similarity(head(features.next).float(), target.next.float(), dim=-1),
             "plan": F.cosine_similarity(head(features.plan).float(), target.plan.float(), dim=-1),
         }
-        loss = loss + config.gamma * sum((1 - c).mean() for c in cosine.values()) / len(cosine)
-        metrics |= {f"cosine_{k}": c.detach().mean() for k, c in cosine.items()}
+        there = {"next": torch.ones_like(cosine["next"]), "plan": known.expand_as(cosine["plan"])}
+        apart = sum(masked_mean(1 - c, there[k]) for k, c in cosine.items()) / len(cosine)
+        loss = loss + config.gamma * apart
+        metrics |= {f"cosine_{k}": masked_mean(c.detach(), there[k]) for k, c in cosine.items()}
         metrics["feature_norm"] = target.plan.float().norm(dim=-1).mean()
     metrics["loss"] = loss.detach()
     return loss, metrics

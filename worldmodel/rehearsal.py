@@ -36,18 +36,22 @@ class Dreams(NamedTuple):
 @torch.no_grad()
 def dream(model: WorldModel, batch: Segment, flow_steps: int, generator: torch.Generator) -> Tensor:
     """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, all imagined but the first. Actions
-    and proprioception are the recorded ones."""
+    (absent where they are not known) and proprioception are the recorded ones."""
     patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
-    action, known = model.action_scale(batch.action), proprio.new_zeros(len(proprio))
+    action, clean = model.action_scale(batch.action), proprio.new_zeros(len(proprio))
+    absent = (~batch.known).float()  # (B, T) flow times
+    if absent.any():
+        noise = torch.randn(action.shape, generator=generator).to(action.device)
+        action = torch.where(batch.known[..., None], action, noise)
     memory, found = model.memory(len(proprio)), [batch.images[:, 0]]
     for n in range(batch.action.shape[1]):
-        model.remember_obs(memory, patches, proprio[:, n], known)
-        model.remember_act(memory, action[:, n], known)
-        noise = (
+        model.remember_obs(memory, patches, proprio[:, n], clean)
+        model.remember_act(memory, action[:, n], absent[:, n])
+        start = (
             torch.randn(patches.shape, generator=generator).to(patches.device),
             torch.randn(proprio[:, 0].shape, generator=generator).to(patches.device),
         )
-        patches = model.sample_next(memory, patches, noise, flow_steps)[0].clamp(-1.0, 1.0)
+        patches = model.sample_next(memory, patches, start, flow_steps)[0].clamp(-1.0, 1.0)
         found.append(model.show(patches))
     return torch.stack(found, dim=1)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.chart import Line, line_chart
+from worldmodel.chart import Line, histogram, line_chart
 from worldmodel.files import write_text
 
 #: what pages share: colours in light and dark, tables that sort, charts that tell their values
@@ -72,6 +72,13 @@ class Report:
     ) -> Report:
         """A line chart: name -> (x values, y values)."""
         svg = line_chart(lines, x_label=x_label, y_label=y_label, log_y=log_y)
+        return self._add(f"<figure>{svg}{_caption(caption)}</figure>")
+
+    def histogram(
+        self, values: Sequence[float], *, x_label: str = "", y_label: str = "", caption: str = ""
+    ) -> Report:
+        """How many of ``values`` there are of each size."""
+        svg = histogram(values, x_label=x_label, y_label=y_label)
         return self._add(f"<figure>{svg}{_caption(caption)}</figure>")
 
     def video(self, path: Path, caption: str = "") -> Report:

@@ -120,9 +120,11 @@ def train_step(
         )
         if robot is not None:
             pictured = body_loss(state.model, robot.images, robot.pose)
-            moved = motion_loss(state.model, robot.proprio, robot.action)
-            loss = loss + objective.weight_body * pictured + objective.weight_change * moved
-            metrics["loss_motion"] = moved.detach()
+            loss = loss + objective.weight_body * pictured
+            if len(robot.action):  # there is none of videos without actions
+                moved = motion_loss(state.model, robot.proprio, robot.action)
+                loss = loss + objective.weight_change * moved
+                metrics["loss_motion"] = moved.detach()
     values = {name: float(value) for name, value in metrics.items()} | {"loss": loss.item()}
     state.optimizer.zero_grad(set_to_none=True)
     if np.isfinite(values["loss"]):

@@ -58,7 +58,7 @@ def denoised(model: WorldModel, held_out: Windows, count: int = 6) -> list[tuple
     world = Imagination(
         model, batch.images[:, 0], batch.proprio[:, 0], generators=generators_from(0, count)
     )
-    world.step(batch.action[:, 0])
+    world.step(batch.action[:, 0] if batch.known[:, 0].all() else None)
     imagined = world.show()
     pictures = []
     for i in range(count):

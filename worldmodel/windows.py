@@ -27,10 +27,11 @@ class Batch(NamedTuple):
     proprio: np.ndarray  # float32 (B, T+1, P)
     exists: np.ndarray  # bool (B, T) False at an episode's o_T: no action, and nothing follows
     action: np.ndarray  # float32 (B, T, A) executed
+    known: np.ndarray  # bool (B, T) False where nobody recorded the actions: zeros stand there
     plan: np.ndarray  # float32 (B, T, H, A) demonstrated actions n … n+H-1
     plan_mask: (
         np.ndarray
-    )  # bool (B, T, H) False past the end (the last repeats) and in explorations
+    )  # bool (B, T, H) False past the end (the last repeats), in explorations, where not known
     outcome: np.ndarray  # float32 (B, T, 4) success, reward, terminated on arriving at o_n; value
 
 
@@ -42,6 +43,7 @@ class EpisodeInfo(NamedTuple):
     seed: int
     outcome: str
     demonstration: bool  # False: an exploration, from which no plan is learned
+    known: bool = True  # False: a video without actions
 
 
 class Windows:
@@ -64,7 +66,8 @@ class Windows:
             )
         self._first = np.array([e.start for e in long_enough])
         self._steps = np.array([e.length for e in long_enough])
-        self._shown = np.array([e.demonstration for e in long_enough])
+        self._shown = np.array([e.demonstration and e.known for e in long_enough])
+        self._known = np.array([e.known for e in long_enough])
         self._lengths = self._steps - length + 2  # windows of each episode; the last ends with o_T
         self._ends = np.cumsum(self._lengths)
         # window numbers with those of demonstrations first
@@ -98,9 +101,14 @@ class Windows:
         self, count: int, steps: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Random stretches of ``steps`` steps (or of the longest episode, where that is shorter):
-        proprio (count, steps + 1, P) and the executed actions (count, steps, A)."""
-        steps = min(steps, int(self._steps.max()))
-        room = np.maximum(self._steps - steps + 1, 0)
+        proprio (count, steps + 1, P) and the executed actions (count, steps, A).
+
+        They are of episodes whose actions are known; where there is none, both are empty."""
+        lengths = self._steps * self._known
+        if not lengths.any():
+            count, lengths = 0, self._steps
+        steps = min(steps, int(lengths.max()))
+        room = np.maximum(lengths - steps + 1, 0)
         ends = np.cumsum(room)
         place = rng.integers(0, ends[-1], count)
         episode = np.searchsorted(ends, place, side="right")
@@ -148,6 +156,7 @@ class Windows:
         return Batch(
             arrays["images"][frames], arrays["images"][first], arrays["proprio"][first],
             arrays["proprio"][frames], exists,
-            arrays["action"][frames[:, :-1]], arrays["label"][ahead], plan_mask,
+            arrays["action"][frames[:, :-1]], np.repeat(self._known[episode, None], T, axis=1),
+            arrays["label"][ahead], plan_mask,
             arrays["outcome"][frames[:, :-1]],
         )  # fmt: skip
