@@ -33,7 +33,7 @@ def opened(path: Path) -> Iterator[Any]:
     with file:
         try:
             yield file
-        except (OSError, RuntimeError, KeyError, ValueError) as error:  # what h5py raises for damage within
+        except (OSError, RuntimeError, KeyError, ValueError) as error:  # damage
             raise UserError(f"{path} is corrupt ({error}); copy it again") from error
 
 
