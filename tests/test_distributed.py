@@ -19,6 +19,7 @@ from worldmodel import checkpoint
 from worldmodel.distributed import Ranks
 from worldmodel.errors import UserError
 from worldmodel.log import read_metrics
+from worldmodel.train import own_seed
 
 HERE = Path(__file__).parent
 
@@ -118,6 +119,21 @@ def test_a_signal_stops_all_at_one_update_and_saves(tmp_path: Path) -> None:
     header = checkpoint.read_tensors(tmp_path / "long/state.safetensors")[1]
     assert header["step"] >= 3
     assert header["step"] == read_metrics(tmp_path / "long")[-1]["step"]
+
+
+def test_own_noise_is_another_in_every_process_and_every_update(tmp_path: Path) -> None:
+    assert Ranks(1, 2).draws(3) == (6, slice(1, None, 2))
+    assert Ranks(1, 2, own_noise=True).draws(3) == (3, slice(None))
+    seeds = {own_seed(0, step, rank) for step in range(20) for rank in range(20)}
+    assert len(seeds) == 400
+    together.run(tmp_path / "whole", own_noise=True, steps=3)
+    together.run(tmp_path / "cut", own_noise=True, steps=3, stop=2)
+    together.run(tmp_path / "cut", own_noise=True, steps=3, resume=True)
+    whole, cut = (
+        checkpoint.read_tensors(tmp_path / name / "state.safetensors")[0]
+        for name in ("whole", "cut")
+    )
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 def test_every_row_belongs_to_one_process() -> None:

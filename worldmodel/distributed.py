@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from worldmodel.device import pick_device
 from worldmodel.errors import UserError
+from worldmodel.runs import process_number
 
 TIMEOUT = timedelta(minutes=30)  # the others wait so long while the first decodes a dataset
 Sharding = Literal["ddp", "fsdp"]
@@ -137,18 +138,13 @@ class Ranks:
 ALONE = Ranks()
 
 
-def started_together() -> tuple[int, int]:
-    """(rank, world) as torchrun says in the environment; (0, 1) without it."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
 @contextlib.contextmanager
 def together(device: str) -> Iterator[Ranks]:
     """The processes that torchrun started with this one: nccl between GPUs, else gloo.
 
     UserError where there are more processes on a machine than GPUs.
     """
-    rank, world = started_together()
+    rank, world = process_number()
     if world == 1:
         yield ALONE
         return

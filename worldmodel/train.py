@@ -79,7 +79,7 @@ class TrainConfig:
         default="ddp",
         metadata={
             "help": "under torchrun; ddp: every process has all weights. fsdp: each has a part of "
-            "them, of the teacher and of the optimiser, for models that fit on no GPU"
+            "them, of the teacher and of the optimiser, for models that no GPU has room for"
         },
     )
     own_noise: bool = field(

@@ -115,6 +115,8 @@ class TrainState:
             given[key] = spread(value, parameters[int(key.partition(".")[0])])
         checkpoint.restore_optimizer(self.optimizer, given)
         dreams = checkpoint.unpack("dreams", tensors)
+        for key in dreams.keys() & {"images", "proprio"}:
+            dreams[key] = dreams[key].to(self.model.grid.device)
         self.dreams = Dreams(**dreams) if dreams else None
         self.generator.set_state(tensors["generator"])
         self.rng.bit_generator.state = header["rng"]
