@@ -39,7 +39,7 @@ def torchrun(out: Path, *words: str) -> subprocess.Popen[str]:
 
 def finished(out: Path, *words: str) -> None:
     process = torchrun(out, *words)
-    text, _ = process.communicate(timeout=200)
+    text, _ = process.communicate(timeout=400)
     assert process.returncode == 0, text
 
 
@@ -62,18 +62,32 @@ def assert_same(one: Path, other: Path) -> None:
             torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of it."""
+    folder = tmp_path_factory.mktemp("one")
+    together.run(folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_go_on_from_each_other(tmp_path: Path) -> None:
-    together.run(tmp_path / "one")
-    finished(tmp_path, "ddp:ddp", "fsdp:fsdp", "ddp:mixed:2", "fsdp:shards:3")
-    assert_same(tmp_path / "one", tmp_path / "ddp")
-    assert_same(tmp_path / "one", tmp_path / "fsdp")
+@pytest.mark.timeout(600)
+def test_two_processes_train_as_one(tmp_path: Path, one: Path) -> None:
+    finished(tmp_path, "ddp:ddp", "fsdp:fsdp")
+    assert_same(one, tmp_path / "ddp")
+    assert_same(one, tmp_path / "fsdp")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_go_on_as_one_and_as_two_again(tmp_path: Path, one: Path) -> None:
+    finished(tmp_path, "ddp:mixed:2", "fsdp:shards:3")
     for name in ("mixed", "shards"):
         assert checkpoint.load(tmp_path / name / "checkpoint").about["training"]["step"] in (2, 3)
         together.run(tmp_path / name, resume=True, stop=2)
     finished(tmp_path, "fsdp:mixed", "ddp:shards")
-    assert_same(tmp_path / "one", tmp_path / "mixed")
-    assert_same(tmp_path / "one", tmp_path / "shards")
+    assert_same(one, tmp_path / "mixed")
+    assert_same(one, tmp_path / "shards")
 
 
 def started(process: subprocess.Popen[str], out: Path) -> list[int]:
