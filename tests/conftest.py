@@ -80,7 +80,7 @@ def collect_toys(
     make_mistaken=None,
 ):  # fmt: skip
     """A dataset of toys in ``out``; returns the summary."""
-    config = config or CollectConfig(episodes=8, seed=100, workers=2, shard=3)
+    config = config or CollectConfig(episodes=8, seed=100, workers=2, per_file=3)
     env, policy = partial(ToyEnv, pause=pause), partial(ToyPolicy, lazy=lazy)
     return collect(env, policy, config, out, make_mistaken=make_mistaken)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
-from worldmodel.collect import CollectConfig, executor, run_episode
-from worldmodel.dataset import Dataset
+from worldmodel.collect import CollectConfig, executor, run_episode, share
+from worldmodel.dataset import STREAMS, Dataset
 from worldmodel.disturbance import Disturbance, Exploration
 from worldmodel.errors import RunError, UserError
+from worldmodel.shards import parse_shard
 from worldmodel.spec import spec_of_env
 
 SLOW = """
@@ -27,7 +29,7 @@ from conftest import collect_toys
 from worldmodel.collect import CollectConfig
 if __name__ == "__main__":
     collect_toys(Path(sys.argv[1]), pause=0.01, lazy=3,
-                 config=CollectConfig(episodes=10, seed=100, workers=1, shard=2))
+                 config=CollectConfig(episodes=10, seed=100, workers=1, per_file=2))
 """
 
 
@@ -45,8 +47,65 @@ def content(folder: Path) -> dict[str, bytes | list]:
 
 
 def test_the_number_of_workers_changes_nothing(tmp_path: Path, toys: Path) -> None:
-    collect_toys(tmp_path / "one", config=CollectConfig(episodes=8, seed=100, workers=1, shard=3))
+    collect_toys(
+        tmp_path / "one", config=CollectConfig(episodes=8, seed=100, workers=1, per_file=3)
+    )
     assert content(tmp_path / "one") == content(toys)
+
+
+def test_shards_make_the_same_dataset(tmp_path: Path, toys: Path) -> None:
+    whole = CollectConfig(episodes=8, seed=100, workers=1, per_file=3)
+    for text in ("1/2", "0/2", "1/2"):  # in any order, and again
+        config = replace(whole, shard=text)
+        assert collect_toys(tmp_path, config=config) == {}
+        assert share(config) == {"0/2": 5, "1/2": 3}[text]
+        assert not (tmp_path / "meta").exists()
+    written = {f.name: f.stat().st_mtime_ns for f in (tmp_path / "shards").glob("*.parquet")}
+    assert sorted(written) == ["00000.parquet", "00001.parquet", "00002.parquet"]
+    videos = {f: f.stat().st_mtime_ns for f in (tmp_path / "videos").rglob("*.mp4")}
+    assert collect_toys(tmp_path, config=whole)["episodes"] == 8
+    assert {f: f.stat().st_mtime_ns for f in videos} == videos  # nothing was collected again
+    assert content(tmp_path) == content(toys)
+    one, other = Dataset(tmp_path), Dataset(toys)
+    assert one.episodes == other.episodes
+    for name in STREAMS:
+        assert np.array_equal(one.stream(name), other.stream(name))
+
+
+def test_what_a_lost_shard_left_out_is_done_by_the_whole(tmp_path: Path, toys: Path) -> None:
+    whole = CollectConfig(episodes=8, seed=100, workers=1, per_file=3)
+    collect_toys(tmp_path, config=replace(whole, shard="1/2"))
+    with pytest.raises(UserError, match="seed was 100, is 7"):
+        collect_toys(tmp_path, config=replace(whole, seed=7, shard="0/2"))
+    collect_toys(tmp_path, config=whole)
+    assert content(tmp_path) == content(toys)
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "1/0", "a/b", "0/2/3"])
+def test_senseless_shards_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"expected i/n with i below n"):
+        CollectConfig(shard=text)
+
+
+def test_a_shard_can_be_what_torchrun_or_slurm_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("SLURM_") or n == "WORLD_SIZE"]:
+        monkeypatch.delenv(name)
+    with pytest.raises(UserError, match="neither torchrun nor SLURM"):
+        parse_shard("auto")
+    for name, value in (("PROCID", "1"), ("NTASKS", "3")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert parse_shard("auto") == (1, 3)
+    array = {"TASK_ID": "5", "TASK_COUNT": "4", "TASK_MIN": "3", "TASK_MAX": "6"}
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_{name}", value)
+    assert parse_shard("auto") == (2, 4)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MAX", "9")
+    with pytest.raises(UserError, match="without gaps"):
+        parse_shard("auto")
+    monkeypatch.setenv("RANK", "7")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert parse_shard("auto") == (7, 8)
+    assert parse_shard("") == (0, 1)
 
 
 @pytest.mark.slow
@@ -91,7 +150,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_failures_are_tried_again_or_kept(tmp_path: Path) -> None:
     def config(keep: str) -> CollectConfig:
         return CollectConfig(
-            episodes=5, seed=100, workers=1, shard=5, keep=keep, action_noise=0, burst=0
+            episodes=5, seed=100, workers=1, per_file=5, keep=keep, action_noise=0, burst=0
         )
 
     summary = collect_toys(tmp_path / "success", lazy=3, config=config("success"))
@@ -140,7 +199,7 @@ def test_noise_is_correlated_and_spares_the_gripper_outside_of_pushes() -> None:
 
 
 def test_explorations_are_spread_kept_and_not_demonstrations(tmp_path: Path) -> None:
-    config = CollectConfig(episodes=8, seed=100, workers=1, shard=3, explore=0.25)
+    config = CollectConfig(episodes=8, seed=100, workers=1, per_file=3, explore=0.25)
     assert [config.explores(i) for i in range(8)] == [False, False, False, True] * 2
     summary = collect_toys(tmp_path, config=config)
     assert (summary["episodes"], summary["demonstrations"]) == (8, 6)

@@ -112,6 +112,39 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path):
     assert parts.summary["mean_return"] == whole.summary["mean_return"]
 
 
+def test_shards_give_the_same_result(tmp_path: Path):
+    whole = run(tmp_path / "whole", episodes=11)
+    run(tmp_path / "parts", episodes=11, shard="2/3")
+    first = run(tmp_path / "parts", episodes=11, shard="0/3")
+    assert [e.episode for e in first.episodes] == [0, 3, 6, 9]
+    assert not (tmp_path / "parts/result.json").exists()
+    log = tmp_path / "parts/episodes-0-of-3.jsonl"
+    before = log.read_text()
+    log.write_text(before[:-9])  # killed while it wrote its last episode: that one runs again
+    run(tmp_path / "parts", episodes=11, shard="0/3")
+    assert [json.loads(line)["episode"] for line in log.read_text().splitlines()] == [0, 3, 6, 9]
+    run(tmp_path / "parts", episodes=11, shard="1/3")
+    log = tmp_path / "parts/episodes-1-of-3.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    parts = run(tmp_path / "parts", episodes=11)  # what a shard left out is made up for
+
+    def without_times(summary):
+        return {k: v for k, v in summary.items() if not k.startswith("act_ms")}
+
+    assert without_times(parts.summary) == without_times(whole.summary)
+    written = json.loads((tmp_path / "parts/result.json").read_text())
+    assert written["wilson95"] == whole.summary["wilson95"]
+    assert written["success_rate"] == whole.summary["success_rate"]
+    files = {f.name for f in (tmp_path / "parts/videos").iterdir()}
+    assert files == {f.name for f in (tmp_path / "whole/videos").iterdir()}
+    assert [p.name for p in (tmp_path / "parts").glob("episodes*")] == ["episodes.jsonl"]
+    assert len((tmp_path / "parts/episodes.jsonl").read_text().splitlines()) == 11
+    again = run(tmp_path / "parts", episodes=11)
+    assert again.summary == parts.summary
+    with pytest.raises(UserError, match="4 shards of 3 episodes"):
+        run(tmp_path / "few", episodes=3, shard="0/4")
+
+
 def test_another_evaluation_s_folder_is_refused(tmp_path: Path):
     run(tmp_path, episodes=2)
     with pytest.raises(UserError, match=r"something else \(max_steps: None, now 2\).*out="):

@@ -29,7 +29,7 @@ def result(folder: Path) -> dict:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dataset of three demonstrations and a barely trained checkpoint."""
     place = tmp_path_factory.mktemp("pipeline")
-    collect = ["collect", "episodes=3", "workers=1", "shard=2", f"out={place / 'data'}"]
+    collect = ["collect", "episodes=3", "workers=1", "per_file=2", f"out={place / 'data'}"]
     assert cli.main(collect) == 0
     assert cli.main([*TRAIN, *SMALL, f"data={place / 'data'}", f"out={place / 'run'}"]) == 0
     return place

@@ -76,7 +76,7 @@ def test_collect_and_evaluate_tell_tasks_apart(tmp_path: Path) -> None:
     make, policy = partial(make_env, env_config), policies.ScriptedPolicy
     spec = spec_of_env(make())
     assert spec.tasks == TWO
-    config = CollectConfig(episodes=4, seed=0, workers=1, shard=2)
+    config = CollectConfig(episodes=4, seed=0, workers=1, per_file=2)
     collect(make, policy, config, tmp_path / "data")
     dataset = Dataset(tmp_path / "data")
     assert dataset.spec.tasks == TWO

@@ -18,6 +18,7 @@ from worldmodel.optim import OptimConfig
 from worldmodel.rehearsal import dream, dream_along, rehearse
 from worldmodel.train import TrainConfig, train
 from worldmodel.transformer import TransformerConfig
+from worldmodel.windows import ALL
 
 MODEL = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=H)
 
@@ -31,18 +32,18 @@ class FakeWindows:
     def __len__(self) -> int:
         return 40
 
-    def sample(self, batch: int, rng: np.random.Generator, demonstrations: float):
-        return self.get(rng.integers(0, len(self), batch))
+    def sample(self, batch: int, rng: np.random.Generator, demonstrations: float, part=ALL):
+        return self.get(rng.integers(0, len(self), batch)[part])
 
     def stretches(self, count: int, steps: int, rng: np.random.Generator, demonstrations: float):
         return rng.integers(0, len(self) - 3, count), np.full(count, 3)
 
-    def frames(self, count: int, rng: np.random.Generator):
-        batch = self.get(rng.integers(0, len(self), count))
+    def frames(self, count: int, rng: np.random.Generator, part=ALL):
+        batch = self.get(rng.integers(0, len(self), count)[part])
         return batch.images[:, 0], batch.proprio[:, 0]
 
-    def motions(self, count: int, steps: int, rng: np.random.Generator):
-        batch = self.get(rng.integers(0, len(self), count), length=steps)
+    def motions(self, count: int, steps: int, rng: np.random.Generator, part=ALL):
+        batch = self.get(rng.integers(0, len(self), count)[part], length=steps)
         return batch.proprio, batch.action
 
     def get(self, indices: np.ndarray, length: int | None = None):

@@ -50,7 +50,7 @@ def run_bench_train(
 ) -> None:  # fmt: skip
     from worldmodel.bench import bench_train
 
-    spec = _untrained_spec(env)
+    spec = untrained_spec(env)
     with progress("bench train", total=config.steps + 2, unit="updates") as bar:
         result = bench_train(spec, model, objective, config, bar.advance)
     write_table("Speed of training", result, folder)
@@ -89,7 +89,7 @@ def run_bench_rollout(
     write_table(report, {"checkpoint": options.checkpoint, **result}, folder)
 
 
-def _untrained_spec(env: EnvConfig) -> DataSpec:
+def untrained_spec(env: EnvConfig) -> DataSpec:
     """The env's DataSpec with unit statistics: there is no dataset to take them from."""
     from worldmodel.spec import FeatureStats, spec_of_env
 

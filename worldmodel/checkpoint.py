@@ -77,15 +77,18 @@ def read_tensors(path: Path, written: int = FORMAT) -> tuple[dict[str, Tensor], 
     return tensors, header
 
 
-def save(folder: Path, model: WorldModel, about: dict[str, Any]) -> None:
-    """Write the checkpoint of ``model`` into ``folder``."""
+def save(
+    folder: Path, model: WorldModel, about: dict[str, Any],
+    weights: dict[str, Tensor] | None = None,
+) -> None:  # fmt: skip
+    """Write the checkpoint of ``model`` into ``folder``; ``weights`` where it has but a part."""
     header = {
         "format": FORMAT,
         "spec": model.spec.to_json(),
         "model": asdict(model.config),
         "about": about,
     }
-    write_tensors(folder / WEIGHTS, model.state_dict(), header)
+    write_tensors(folder / WEIGHTS, weights or model.state_dict(), header)
     write_json(folder / CONFIG, header)
 
 

@@ -133,7 +133,7 @@ def _main(call: Call, words: Sequence[str]) -> int:
 def _run(call: Call, command: Command, words: Sequence[str]) -> int:
     from worldmodel.build import build_parts, plain
     from worldmodel.config import compose, to_yaml
-    from worldmodel.runs import new_folder, provenance, write_run
+    from worldmodel.runs import new_folder, process_number, provenance, write_run
 
     values = compose(call.name.replace(" ", "_"), call.overrides, call.config_dir)
     out = values.pop("out", None)
@@ -147,9 +147,13 @@ def _run(call: Call, command: Command, words: Sequence[str]) -> int:
         job(*parts.values())
         return 0
     folder = Path(str(out)).expanduser() if out else command.default_out(parts)
+    number, processes = process_number()
+    if folder is None and processes > 1:
+        raise UserError(f"{processes} processes need one folder: give out=…")
     folder = folder or new_folder(call.name.replace(" ", "_"))
     about = provenance(["worldmodel", *words])
-    if not (folder / "config.yaml").exists():  # a run that goes on keeps its own until it is done
+    # a run that goes on keeps its own until it is done
+    if number == 0 and not (folder / "config.yaml").exists():
         write_run(folder, about, text)
     try:
         job(folder, *parts.values())
@@ -160,7 +164,8 @@ def _run(call: Call, command: Command, words: Sequence[str]) -> int:
             _fail(130, f"\ninterrupted; what was finished is in {folder}. To go on:\n"
                   f"  {shlex.join(['worldmodel', *again])}", show=False)
         ) from None  # fmt: skip
-    write_run(folder, about, text)
+    if number == 0:
+        write_run(folder, about, text)
     return 0
 
 

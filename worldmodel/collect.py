@@ -26,6 +26,7 @@ from worldmodel.episode import Episode
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
 from worldmodel.runs import usable_cores
+from worldmodel.shards import SHARD_HELP, parse_shard
 from worldmodel.spec import DataSpec, spec_of_env, task_of
 from worldmodel.trials import Actor, end_with_parent
 
@@ -63,13 +64,15 @@ class CollectConfig:
             "things are; the others are disturbed in phases"
         },
     )
-    shard: int = field(default=10, metadata={"help": "episodes per file"})
+    per_file: int = field(default=10, metadata={"help": "episodes per file"})
+    shard: str = field(default="", metadata={"help": SHARD_HELP})
 
     def __post_init__(self) -> None:
-        if self.episodes < 1 or self.shard < 1 or self.workers < 0 or self.seed < 0:
+        parse_shard(self.shard)
+        if self.episodes < 1 or self.per_file < 1 or self.workers < 0 or self.seed < 0:
             raise ValueError(
-                f"expected episodes and shard >= 1, workers and seed >= 0; got {self.episodes}, "
-                f"{self.shard}, {self.workers}, {self.seed}"
+                f"expected episodes and per_file >= 1, workers and seed >= 0; got {self.episodes}, "
+                f"{self.per_file}, {self.workers}, {self.seed}"
             )
         shares = self.burst, self.explore, self.mistaken
         if not (0 <= self.action_noise <= 2 and all(0 <= share <= 1 for share in shares)):
@@ -130,7 +133,8 @@ def collect(
     out: Path, on_progress: Callable[[int, str], None] | None = None,
     make_mistaken: Callable[[Any], Actor] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Collect ``config.episodes`` episodes into ``out`` and return a summary.
+    """Collect ``config.episodes`` episodes into ``out`` and return a summary of the dataset, or an
+    empty one while this is a shard whose ``out`` others still work on.
 
     ``make_mistaken`` makes who acts in ``config.mistaken`` of the explorations (None: no such
     episodes). The factories must be picklable. Run again after a stop, it goes on; UserError if
@@ -142,16 +146,17 @@ def collect(
     env = make_env()
     spec = spec_of_env(env)
     env.close()
-    identity = {"spec": spec.to_json(), "config": asdict(replace(config, workers=0))}
-    _claim(out, identity)
+    _claim(out, {"spec": spec.to_json(), "config": _named(config)})
     if (out / lerobot.INFO).exists():
         if on_progress:
             on_progress(config.episodes, "already collected")
         return lerobot.read_json(out / lerobot.SPEC)["summary"]
-    shards = range(-(-config.episodes // config.shard))
-    todo = [k for k in shards if not shard_file(out, k).exists()]
-    if on_progress and len(todo) < len(shards):
-        on_progress(sum(_size(config, k) for k in shards if k not in todo), "from before")
+    shard = parse_shard(config.shard)
+    files = range(-(-config.episodes // config.per_file))
+    ours = [k for k in files if shard.has(k)]
+    todo = [k for k in ours if not shard_file(out, k).exists()]
+    if on_progress and len(todo) < len(ours):
+        on_progress(sum(_size(config, k) for k in ours if k not in todo), "from before")
     workers = min(config.workers or usable_cores(), max(1, len(todo)))
     context = multiprocessing.get_context("spawn")  # fork hangs once the parent has used EGL
     pool = ProcessPoolExecutor(
@@ -170,7 +175,15 @@ def collect(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return finish(out, spec, list(shards), asdict(config))
+    if shard.of > 1:  # the same command without shard= finishes
+        return {}
+    return finish(out, spec, list(files), asdict(config))
+
+
+def share(config: CollectConfig) -> int:
+    """How many of the episodes are in this shard."""
+    shard, files = parse_shard(config.shard), range(-(-config.episodes // config.per_file))
+    return sum(_size(config, k) for k in files if shard.has(k))
 
 
 # -- in a worker ----------------------------------------------------------------------------------
@@ -193,7 +206,7 @@ def _start(
 def _shard(number: int) -> tuple[int, int]:
     """Collect and write one shard; returns episodes kept and episodes tried."""
     env, expert, mistaken, spec, config, out = _worker
-    first = number * config.shard
+    first = number * config.per_file
     episodes, attempts = [], 0
     for i in range(first, first + _size(config, number)):
         explore, errs = config.explores(i), config.errs(i)
@@ -217,10 +230,17 @@ def _shard(number: int) -> tuple[int, int]:
 
 
 def _size(config: CollectConfig, shard: int) -> int:
-    return min(config.shard, config.episodes - shard * config.shard)
+    return min(config.per_file, config.episodes - shard * config.per_file)
 
 
 # -- the folder -----------------------------------------------------------------------------------
+
+
+def _named(config: CollectConfig) -> dict[str, Any]:
+    """What decides the data, by the names that folders have for it."""
+    values = asdict(replace(config, workers=0))
+    values["shard"] = values.pop("per_file")  # its name when the first folders were written
+    return values
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:

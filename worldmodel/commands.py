@@ -67,6 +67,7 @@ COMMANDS: dict[str, Command] = {
             "worldmodel collect env=pick_can episodes=500",
             "worldmodel collect episodes=200 env.pose=lying out=data/lying",
             "worldmodel collect policy=runs/train/mine keep=all out=data/mine",
+            "worldmodel collect episodes=2500 shard=0/4",
         ),
         parts=("worldmodel.collect:CollectConfig", ENV, POLICY),
         job="worldmodel.jobs:run_collect",
@@ -76,7 +77,8 @@ COMMANDS: dict[str, Command] = {
     "train": Command(
         summary="train a world model on a dataset",
         details="Trains frames and action plans jointly. Writes the checkpoint (averaged weights), "
-        "a resumable state, metrics.jsonl, metrics.csv and report.html.",
+        "a resumable state, metrics.jsonl, metrics.csv and report.html. On several GPUs: "
+        "`torchrun --nproc_per_node=8 -m worldmodel train … out=…` (docs/scaling.md).",
         examples=(
             "worldmodel train data=data/pick_can model=tiny objective=self_flow",
             "worldmodel train data=data/pick_can steps=2000 optim.lr=3e-4 out=runs/train/mine",
@@ -101,6 +103,7 @@ COMMANDS: dict[str, Command] = {
             "worldmodel eval policy=scripted episodes=50",
             "worldmodel eval policy=pick_can_tiny env=pick_can episodes=500",
             "worldmodel eval policy=runs/train/mine env.pose=lying seed=20000 out=runs/eval/lying",
+            "worldmodel eval policy=runs/train/mine shard=0/4 out=runs/eval/mine",
         ),
         parts=("worldmodel.evaluate:EvalConfig", ENV, POLICY),
         job="worldmodel.jobs:run_eval",

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.files import write_json
+from worldmodel.errors import UserError
+from worldmodel.files import write_json, write_text
 from worldmodel.metrics import wilson
 from worldmodel.runs import claim, hardware, usable_cores
+from worldmodel.shards import SHARD_HELP, parse_shard
 from worldmodel.trials import EpisodeResult, MakeEnv, MakePolicy, Record, Task, run_episodes
 
+EPISODES = "episodes.jsonl"
 OnProgress = Callable[[int, str], None]  # (episodes more, what to say)
 
 
@@ -30,8 +33,10 @@ class EvalConfig:
         default=None, metadata={"help": "end episodes here (none: the env's own limit)"}
     )
     videos: int = field(default=3, metadata={"help": "videos of the first successes and failures"})
+    shard: str = field(default="", metadata={"help": SHARD_HELP})
 
     def __post_init__(self) -> None:
+        parse_shard(self.shard)
         if self.episodes < 1 or self.workers < 0 or self.seed < 0 or self.videos < 0:
             raise ValueError(
                 "expected episodes >= 1, seed, workers and videos >= 0; got "
@@ -65,12 +70,19 @@ def evaluate(
 
     Both factories must be picklable when several workers run. ``about`` names the env, the policy
     and whatever else identifies them; it goes into the result. An ``out`` that holds an unfinished
-    evaluation of the same thing is continued; UserError if it holds one of something else.
+    evaluation of the same thing is continued; UserError if it holds one of something else. With
+    ``config.shard`` its part alone is run, its summary returned, and no result written: that is
+    for a run without it, which finds what all shards did.
     """
     about = {"env": "", "policy": "", **(about or {})}
-    results = _continue(out, {**about, "seed": config.seed, "max_steps": config.max_steps})
-    done = {r.episode: r for r in results if r.episode < config.episodes}
-    todo = [i for i in range(config.episodes) if i not in done]
+    shard = parse_shard(config.shard)
+    if config.episodes < shard.of:
+        raise UserError(f"shard: {shard.of} shards of {config.episodes} episodes: use fewer")
+    log = out / (EPISODES if shard.of == 1 else f"episodes-{shard.number}-of-{shard.of}.jsonl")
+    ours = [i for i in range(config.episodes) if shard.has(i)]
+    identity = {**about, "seed": config.seed, "max_steps": config.max_steps}
+    done = {r.episode: r for r in _continue(out, log, identity) if r.episode in ours}
+    todo = [i for i in ours if i not in done]
     if on_progress and done:
         on_progress(len(done), _so_far(done))
     workers = min(config.workers or usable_cores(), max(len(todo), 1))
@@ -83,14 +95,17 @@ def evaluate(
         filmed = Counter(r.success for r in done.values() if r.video)
         return filmed[False] < config.videos, filmed[True] < config.videos
 
-    log = out / "episodes.jsonl"
     for result in run_episodes(task, todo, workers, record):
         done[result.episode] = result
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
         if on_progress:
             on_progress(1, _so_far(done))
-    episodes = _drop_surplus_videos(tuple(done[i] for i in sorted(done)), config.videos, out)
+    episodes = tuple(done[i] for i in sorted(done))
+    if shard.of > 1:
+        return EvalResult(summarise(episodes, config, about), episodes)
+    _put_together(episodes, out)
+    episodes = _drop_surplus_videos(episodes, config.videos, out)
     summary = summarise(episodes, config, about)
     write_json(out / "result.json", summary)
     return EvalResult(summary, episodes)
@@ -147,23 +162,37 @@ def _so_far(done: Mapping[int, EpisodeResult]) -> str:
 # -- the folder -----------------------------------------------------------------------------------
 
 
-def _continue(out: Path, identity: dict[str, Any]) -> list[EpisodeResult]:
-    """What an earlier run of the same evaluation finished; UserError if it was another one."""
+def _continue(out: Path, log: Path, identity: dict[str, Any]) -> list[EpisodeResult]:
+    """What an earlier run of the same evaluation finished, and what shards of it did; UserError if
+    it was another one. ``log`` is ours to mend."""
     out.mkdir(parents=True, exist_ok=True)
-    log = out / "episodes.jsonl"
     if not claim(out / "evaluation.json", identity, "evaluation"):
         log.unlink(missing_ok=True)
         return []
-    results, lines = [], log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [r for file in sorted(out.glob("episodes*.jsonl")) for r in _read(file, file == log)]
+
+
+def _read(log: Path, mend: bool) -> list[EpisodeResult]:
+    results, lines = [], log.read_text(encoding="utf-8").splitlines()
     for line in lines:
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
             break  # the line that a kill cut off: that episode runs again
         results.append(EpisodeResult(**{**values, "act_ms": tuple(values["act_ms"])}))
-    if len(results) < len(lines):
+    if mend and len(results) < len(lines):
         log.write_text("".join(line + "\n" for line in lines[: len(results)]), encoding="utf-8")
     return results
+
+
+def _put_together(episodes: tuple[EpisodeResult, ...], out: Path) -> None:
+    """One log of all episodes in the place of the shards'."""
+    parts = list(out.glob("episodes-*-of-*.jsonl"))
+    if parts:
+        text = "".join(json.dumps(asdict(episode)) + "\n" for episode in episodes)
+        write_text(out / EPISODES, text)
+    for part in parts:
+        part.unlink()
 
 
 def _drop_surplus_videos(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from worldmodel.collect import CollectConfig
     from worldmodel.dataset import Dataset
     from worldmodel.demo import DemoConfig
+    from worldmodel.distributed import Ranks
     from worldmodel.endless import EndlessConfig
     from worldmodel.evaluate import EvalConfig
     from worldmodel.imagine import ImagineConfig
@@ -51,15 +52,19 @@ def run_demo(folder: Path, config: DemoConfig, env: EnvConfig, policy: PolicyCon
 
 
 def run_collect(folder: Path, config: CollectConfig, env: EnvConfig, policy: PolicyConfig) -> None:
-    from worldmodel.collect import collect
+    from worldmodel.collect import collect, share
 
     errs = None
     if policy.name == "scripted" and config.explore and config.mistaken:
         errs = partial(make_policy, dataclasses.replace(policy, mistaken=True))
-    with progress("collect", total=config.episodes, unit="episodes") as bar:
+    with progress("collect", total=share(config), unit="episodes") as bar:
         summary = collect(
             partial(make_env, env), partial(make_policy, policy), config, folder, bar.advance, errs
         )
+    if not summary:
+        print(f"{share(config)} episodes in {folder}; with those of the other shards there, the "
+              "same command without shard= makes the dataset")  # fmt: skip
+        return
     write_json(folder / "result.json", {**identity(env, policy), **summary})
     print(f"dataset: {folder}")
 
@@ -100,6 +105,16 @@ def run_train(
     folder: Path, options: TrainOptions, config: TrainConfig, model: ModelConfig,
     objective: ObjectiveConfig, optim: OptimConfig,
 ) -> None:  # fmt: skip
+    from worldmodel.distributed import together
+
+    with together(config.device) as ranks:
+        _train(folder, options, config, model, objective, optim, ranks)
+
+
+def _train(
+    folder: Path, options: TrainOptions, config: TrainConfig, model: ModelConfig,
+    objective: ObjectiveConfig, optim: OptimConfig, ranks: Ranks,
+) -> None:  # fmt: skip
     import numpy as np
 
     from worldmodel import checkpoint
@@ -109,7 +124,8 @@ def run_train(
     from worldmodel.train_report import write_report
     from worldmodel.widen import widen, widens
 
-    dataset = open_dataset(options.data)
+    with ranks.first_goes_first():  # it decodes the videos, if nobody has
+        dataset = open_dataset(options.data)
     spec, initial = dataset.spec, None
     if options.init:
         initial = checkpoint.load(find_checkpoint(options.init)).model
@@ -120,18 +136,17 @@ def run_train(
     training, held_out = dataset.split(options.holdout)
     windows = dataset.windows(config.segment, model.chunk, training)
     validation = dataset.windows(config.segment, model.chunk, held_out)
-    about = {
-        "data": str(options.data),
-        "init": options.init,
-        "episodes": len(training),
-        **json.loads((folder / "run.json").read_text(encoding="utf-8")),
-    }
-    every = np.linspace(0, len(dataset) - 1, min(STARTS, len(dataset))).astype(int)
-    save_starts(folder / "checkpoint", starts_of(dataset, every.tolist()))
+    about = {"data": str(options.data), "init": options.init, "episodes": len(training)}
+    if ranks.first:
+        about |= json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        every = np.linspace(0, len(dataset) - 1, min(STARTS, len(dataset))).astype(int)
+        save_starts(folder / "checkpoint", starts_of(dataset, every.tolist()))
     result = train(
         windows, validation, spec, model, objective, optim, config, folder, options.resume,
-        about, initial,
+        about, initial, ranks,
     )  # fmt: skip
+    if not ranks.first:
+        return
     summary = {"steps": result.steps, "hours": result.hours, **result.metrics}
     write_json(folder / "result.json", summary)
     trained = checkpoint.load(folder / "checkpoint").model
@@ -144,16 +159,23 @@ def run_train(
 def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyConfig) -> None:
     from worldmodel.evaluate import evaluate
     from worldmodel.evaluate_report import write_report
+    from worldmodel.shards import parse_shard
 
-    with progress("eval", total=config.episodes, unit="episodes") as bar:
+    shard = parse_shard(config.shard)
+    total = len([i for i in range(config.episodes) if shard.has(i)])
+    with progress("eval", total=total, unit="episodes") as bar:
         result = evaluate(
             partial(make_env, env), partial(make_policy, policy), config, folder,
             about=identity(env, policy), on_progress=bar.advance,
         )  # fmt: skip
-    write_report(result, folder)
     low, high = result.summary["wilson95"]
     n = result.summary["episodes"]
     print(f"success {result.success_rate:.3f} [{low:.3f}, {high:.3f}] of {n} episodes")
+    if shard.of > 1:
+        print(f"this was shard {shard}; with the others in {folder}, the same command without "
+              "shard= writes result.json and report.html")  # fmt: skip
+        return
+    write_report(result, folder)
     done(folder)
 
 

@@ -32,17 +32,20 @@ class Progress:
         unit: str = "",
         every: float = 10.0,
         stream: TextIO | None = None,
+        quiet: bool = False,
     ) -> None:
-        """``done`` of ``total`` were finished by an earlier run; ``every`` [s] a plain line."""
+        """``done`` of ``total`` were finished by an earlier run; ``every`` [s] a plain line;
+        ``quiet`` says nothing."""
         self.name, self.total, self.done, self.unit = name, total, done, unit
         self._first, self._every, self._text = done, every, ""
         self._stream = stream if stream is not None else sys.stderr
+        self._quiet = quiet
         self._bar: Any = None
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
         self._start = self._last = time.monotonic()
-        if self._stream.isatty():
+        if self._stream.isatty() and not self._quiet:
             self._bar = _rich_bar(self._stream)
             self._task = self._bar.add_task(
                 self.name, total=self.total, completed=self.done, text="", rate=""
@@ -91,7 +94,8 @@ class Progress:
         return "  ".join(p for p in [*parts, self._text] if p)
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        if not self._quiet:
+            print(line, file=self._stream, flush=True)
 
 
 progress = Progress

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldmodel.distributed import ALONE, Ranks
 from worldmodel.flow import DualTime, TimeDistribution, dual_time, interpolate, velocity_loss
 from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start
@@ -111,8 +112,9 @@ def next_count(steps: int, config: ObjectiveConfig) -> int:
     return max(1, round(config.next_ratio * steps)) if config.next_ratio else 0
 
 
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    return (x * mask).sum() / mask.sum().clamp(min=1)
+def masked_mean(x: Tensor, mask: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """The mean where ``mask`` is up; with other processes, what they all average to it."""
+    return (x * mask).sum() / ranks.count(mask)
 
 
 def history_start(batch: int, steps: int, window: int, cut: float, g: torch.Generator) -> Tensor:
@@ -125,8 +127,12 @@ def history_start(batch: int, steps: int, window: int, cut: float, g: torch.Gene
 def self_flow_loss(
     model: WorldModel, head: nn.Module, teacher: WorldModel | None, batch: Segment,
     config: ObjectiveConfig, g: torch.Generator, dreamt: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The loss (scalar) of one batch and what to log of it. ``g`` is a CPU generator.
+
+    Of several ``ranks`` each has some rows of a whole batch: losses, metrics and gradients are to
+    be averaged over them.
 
     ``dreamt`` uint8 (R, T, C, h, w, 3) takes the place of the pictures in the context of the first
     R segments, for the student; what follows is still real (worldmodel.rehearsal).
@@ -135,12 +141,13 @@ def self_flow_loss(
     B, T, A = batch.action.shape
     M, H, N = config.plans, batch.plan.shape[2], model.patches
     dual = config.name != "flow"
+    G, mine = ranks.draws(B)  # noise is drawn for G rows, of which these are ours
 
     def noise_like(x: Tensor) -> Tensor:
-        return torch.randn(x.shape, generator=g).to(device)
+        return torch.randn((G, *x.shape[1:]), generator=g)[mine].to(device)
 
     def at(times: Tensor) -> Tensor:
-        return times.to(device)
+        return times[mine].to(device)
 
     patches, proprio = model.observe(batch.images, batch.proprio)  # (B, T+1, N, Q), (B, T+1, P)
     first_seen, first_proprio = model.observe(batch.first, batch.first_proprio)  # (B, N, Q), (B, P)
@@ -153,11 +160,11 @@ def self_flow_loss(
     x_plan = (model.action_scale(batch.plan) * known[..., None])[:, :, None].expand(B, T, M, H, A)
 
     # context: nearly clean pictures, clean proprioception, actions known or absent, random cuts
-    noisy = (torch.rand(B, T, generator=g) < config.noisy_context).float()
-    obs_time = at(noisy * config.context_noise * torch.rand(B, T, generator=g))
-    absent = at(torch.rand(B, T, generator=g) < config.absent_action)
+    noisy = (torch.rand(G, T, generator=g) < config.noisy_context).float()
+    obs_time = at(noisy * config.context_noise * torch.rand(G, T, generator=g))
+    absent = at(torch.rand(G, T, generator=g) < config.absent_action)
     absent = (absent | ~batch.known).float()
-    first = at(history_start(B, T, model.config.window, config.cut, g))
+    first = at(history_start(G, T, model.config.window, config.cut, g))
     context = Context(
         interpolate(seen, noise_like(seen), obs_time[..., None, None]),
         proprio[:, :-1],
@@ -175,9 +182,9 @@ def self_flow_loss(
     x_inverse = action[:, :-1]
     p_next = TimeDistribution(config.next_shift, 1.0, config.next_tail)
     p_plan = TimeDistribution(config.plan_shift, 1.0, config.plan_tail)
-    t_next = DualTime(*map(at, dual_time((B, J), N + 1, p_next, config.mask_next, False, dual, g)))
-    t_plan = DualTime(*map(at, dual_time((B, T, M), H, p_plan, config.mask_plan, True, dual, g)))
-    t_inv = DualTime(*map(at, dual_time((B, T - 1), 1, p_plan, config.mask_plan, True, dual, g)))
+    t_next = DualTime(*map(at, dual_time((G, J), N + 1, p_next, config.mask_next, False, dual, g)))
+    t_plan = DualTime(*map(at, dual_time((G, T, M), H, p_plan, config.mask_plan, True, dual, g)))
+    t_inv = DualTime(*map(at, dual_time((G, T - 1), 1, p_plan, config.mask_plan, True, dual, g)))
     eps_next = noise_like(x_next[0]), noise_like(x_next[1])
     eps_plan, eps_inverse = noise_like(x_plan), noise_like(x_inverse)
 
@@ -208,10 +215,10 @@ def self_flow_loss(
     plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
     plan_mask = (batch.plan_mask & known)[:, :, None].expand(B, T, M, H)
     terms = {
-        "next": (config.weight_next, masked_mean(next_error.mean((-2, -1)), follows)),
-        "change": (config.weight_change, masked_mean(change_error.mean(-1), follows)),
-        "body": (config.weight_body, masked_mean(body_error.mean((-2, -1)), follows)),
-        "plan": (config.weight_plan, masked_mean(plan_error, plan_mask)),
+        "next": (config.weight_next, masked_mean(next_error.mean((-2, -1)), follows, ranks)),
+        "change": (config.weight_change, masked_mean(change_error.mean(-1), follows, ranks)),
+        "body": (config.weight_body, masked_mean(body_error.mean((-2, -1)), follows, ranks)),
+        "plan": (config.weight_plan, masked_mean(plan_error, plan_mask, ranks)),
         "outcome": (config.weight_outcome, outcome_loss(prediction.outcome, batch.outcome)),
     }
     if T > 1:
@@ -219,7 +226,7 @@ def self_flow_loss(
         # a leaf may only be asked for an action that its context does not show
         hidden = absent[:, :-1] * (first[:, 1:] <= torch.arange(T - 1, device=device))
         hidden = hidden * batch.known[:, :-1]
-        terms["inverse"] = (config.weight_inverse, masked_mean(inverse_error, hidden))
+        terms["inverse"] = (config.weight_inverse, masked_mean(inverse_error, hidden, ranks))
     loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
     metrics = {f"loss_{name}": value.detach() for name, (_, value) in terms.items()}
 
@@ -236,9 +243,11 @@ def self_flow_loss(
             "plan": F.cosine_similarity(head(features.plan).float(), target.plan.float(), dim=-1),
         }
         there = {"next": torch.ones_like(cosine["next"]), "plan": known.expand_as(cosine["plan"])}
-        apart = sum(masked_mean(1 - c, there[k]) for k, c in cosine.items()) / len(cosine)
+        apart = sum(masked_mean(1 - c, there[k], ranks) for k, c in cosine.items()) / len(cosine)
         loss = loss + config.gamma * apart
-        metrics |= {f"cosine_{k}": masked_mean(c.detach(), there[k]) for k, c in cosine.items()}
+        metrics |= {
+            f"cosine_{k}": masked_mean(c.detach(), there[k], ranks) for k, c in cosine.items()
+        }
         metrics["feature_norm"] = target.plan.float().norm(dim=-1).mean()
     metrics["loss"] = loss.detach()
     return loss, metrics

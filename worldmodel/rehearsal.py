@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.distributed import ALONE, Ranks
 from worldmodel.model import WorldModel
 from worldmodel.objective import Segment
 
@@ -34,46 +35,52 @@ class Dreams(NamedTuple):
 
 
 @torch.no_grad()
-def dream(model: WorldModel, batch: Segment, flow_steps: int, generator: torch.Generator) -> Tensor:
+def dream(
+    model: WorldModel, batch: Segment, flow_steps: int, generator: torch.Generator,
+    ranks: Ranks = ALONE,
+) -> Tensor:  # fmt: skip
     """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, all imagined but the first. Actions
     (absent where they are not known) and proprioception are the recorded ones."""
     patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
     action, clean = model.action_scale(batch.action), proprio.new_zeros(len(proprio))
     absent = (~batch.known).float()  # (B, T) flow times
-    if absent.any():
-        noise = torch.randn(action.shape, generator=generator).to(action.device)
-        action = torch.where(batch.known[..., None], action, noise)
     memory, found = model.memory(len(proprio)), [batch.images[:, 0]]
+    drawn, mine = ranks.draws(len(proprio))
+
+    def noise_like(x: Tensor) -> Tensor:
+        return torch.randn((drawn, *x.shape[1:]), generator=generator)[mine].to(x.device)
+
+    action = torch.where(batch.known[..., None], action, noise_like(action))
     for n in range(batch.action.shape[1]):
         model.remember_obs(memory, patches, proprio[:, n], clean)
         model.remember_act(memory, action[:, n], absent[:, n])
-        start = (
-            torch.randn(patches.shape, generator=generator).to(patches.device),
-            torch.randn(proprio[:, 0].shape, generator=generator).to(patches.device),
-        )
-        patches = model.sample_next(memory, patches, start, flow_steps)[0].clamp(-1.0, 1.0)
+        noise = noise_like(patches), noise_like(proprio[:, 0])
+        patches = model.sample_next(memory, patches, noise, flow_steps)[0].clamp(-1.0, 1.0)
         found.append(model.show(patches))
     return torch.stack(found, dim=1)
 
 
 def dream_along(
     model: WorldModel, windows: Windows, rows: int, steps: int, demonstrations: float,
-    rng: np.random.Generator, generator: torch.Generator,
+    rng: np.random.Generator, generator: torch.Generator, ranks: Ranks = ALONE,
 ) -> Dreams:  # fmt: skip
-    """``rows`` stretches of up to ``steps`` steps, of which this share is from demonstrations."""
+    """``rows`` stretches of up to ``steps`` steps, of which this share is from demonstrations.
+    Each of the ``ranks`` imagines some, and gets all."""
     window, count = windows.stretches(rows, steps, rng, demonstrations)
-    batch = Segment.of(windows.get(window, length=steps), model.grid.device)
-    images = dream(model, batch, int(rng.choice(FLOW_STEPS)), generator)
-    return Dreams(images, batch.proprio[:, 0], torch.from_numpy(window), torch.from_numpy(count))
+    batch = Segment.of(windows.get(window[ranks.rows()], length=steps), model.grid.device)
+    images = dream(model, batch, int(rng.choice(FLOW_STEPS)), generator, ranks)
+    images, proprio = ranks.gather(images), ranks.gather(batch.proprio[:, 0])
+    return Dreams(images, proprio, torch.from_numpy(window), torch.from_numpy(count))
 
 
 def rehearse(
-    dreams: Dreams, windows: Windows, rows: int, rng: np.random.Generator
-) -> tuple[Segment, Tensor]:
+    dreams: Dreams, windows: Windows, rows: int, rng: np.random.Generator,
+    part: slice = slice(None),
+) -> tuple[Segment, Tensor]:  # fmt: skip
     """``rows`` segments anywhere in the dreams, and their imagined pictures uint8 (rows, T, C, h,
-    w, 3)."""
+    w, 3); a ``part`` of them."""
     count = dreams.windows.numpy()
-    place = rng.integers(0, count.sum(), rows)
+    place = rng.integers(0, count.sum(), rows)[part]
     row = np.searchsorted(np.cumsum(count), place, side="right")
     offset = place - (np.cumsum(count) - count)[row]
     segment = Segment.of(windows.get(dreams.window.numpy()[row] + offset), dreams.images.device)

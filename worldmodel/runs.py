@@ -97,6 +97,11 @@ def provenance(command: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def process_number() -> tuple[int, int]:
+    """This process's number and how many torchrun started with it; (0, 1) without torchrun."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def claim(file: Path, identity: Mapping[str, Any], what: str) -> bool:
     """Whether ``file`` says that its folder holds ``what`` of this identity; it does from now on.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from worldmodel import checkpoint
 from worldmodel.device import autocast, pick_device
+from worldmodel.distributed import ALONE, Ranks, Sharding, whole
 from worldmodel.errors import RunError, UserError
 from worldmodel.flops import body_flops, matmul_rate, segment_tokens, training_flops
 from worldmodel.log import MetricLog, Progress
@@ -30,7 +31,7 @@ from worldmodel.objective import (
 from worldmodel.optim import OptimConfig, ema_decay, ema_update, learning_rate
 from worldmodel.rehearsal import REFRESH, dream_along, rehearse
 from worldmodel.spec import DataSpec
-from worldmodel.train_state import TrainState
+from worldmodel.train_state import Nets, TrainState
 from worldmodel.validation import validate
 
 if TYPE_CHECKING:
@@ -74,6 +75,20 @@ class TrainConfig:
         default="auto", metadata={"help": "auto: bf16 autocast where the processor has it"}
     )
     threads: int = field(default=0, metadata={"help": "CPU threads (0: torch's own choice)"})
+    sharding: Sharding = field(
+        default="ddp",
+        metadata={
+            "help": "under torchrun; ddp: every process has all weights. fsdp: each has a part of "
+            "them, of the teacher and of the optimiser, for models that no GPU has room for"
+        },
+    )
+    own_noise: bool = field(
+        default=False,
+        metadata={
+            "help": "under torchrun, each process draws noise for its own rows alone: faster from "
+            "some GPUs on (docs/scaling.md), and no longer the numbers of one process"
+        },
+    )
     compile: bool = field(
         default=False, metadata={"help": "compile each block: a minute at the start, then faster"}
     )
@@ -103,6 +118,24 @@ class TrainResult:
     metrics: dict[str, float]
 
 
+def losses(
+    nets: Nets, batch: Segment, objective: ObjectiveConfig, generator: torch.Generator,
+    dreamt: Tensor | None, robot: Robot | None, ranks: Ranks,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """What an update makes smaller (scalar), and what to log of it."""
+    loss, metrics = self_flow_loss(
+        nets.model, nets.head, nets.teacher, batch, objective, generator, dreamt, ranks
+    )
+    if robot is not None:
+        pictured = body_loss(nets.model, robot.images, robot.pose)
+        loss = loss + objective.weight_body * pictured
+        if len(robot.action):  # there is none of videos without actions
+            moved = motion_loss(nets.model, robot.proprio, robot.action)
+            loss = loss + objective.weight_change * moved
+            metrics["loss_motion"] = moved.detach()
+    return loss, metrics
+
+
 def train_step(
     state: TrainState, batch: Segment, objective: ObjectiveConfig, steps: int,
     context: AbstractContextManager, dreamt: Tensor | None = None, robot: Robot | None = None,
@@ -115,22 +148,15 @@ def train_step(
     config = state.optim_config
     lr = learning_rate(state.step, steps, config)
     with context:
-        loss, metrics = self_flow_loss(
-            state.model, state.head, state.teacher, batch, objective, state.generator, dreamt
+        loss, metrics = state.update(
+            losses, batch, objective, state.generator, dreamt, robot, state.ranks
         )
-        if robot is not None:
-            pictured = body_loss(state.model, robot.images, robot.pose)
-            loss = loss + objective.weight_body * pictured
-            if len(robot.action):  # there is none of videos without actions
-                moved = motion_loss(state.model, robot.proprio, robot.action)
-                loss = loss + objective.weight_change * moved
-                metrics["loss_motion"] = moved.detach()
-    values = {name: float(value) for name, value in metrics.items()} | {"loss": loss.item()}
+    values = state.ranks.mean(metrics | {"loss": loss.detach()})
     state.optimizer.zero_grad(set_to_none=True)
     if np.isfinite(values["loss"]):
         loss.backward()
         parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
+        norm = float(whole(nn.utils.clip_grad_norm_(parameters, config.clip)))
     else:
         norm = float("nan")
     if not np.isfinite(norm):
@@ -152,46 +178,62 @@ def next_batch(
 ) -> tuple[Segment, Tensor | None, Robot | None]:
     """The segments of the next update, rehearsed ones first, the imagined pictures of those, and
     what it learns of the robot besides."""
-    device, share = state.model.grid.device, config.demonstrations
+    device, share, ranks = state.model.grid.device, config.demonstrations, state.ranks
+    if ranks.own_noise:
+        state.generator.manual_seed(own_seed(config.seed, state.step, ranks.rank))
     ready = state.step >= config.rehearse_after * config.steps
     rows = round(config.rehearse * config.batch) if ready else 0
-    batch = Segment.of(windows.sample(config.batch - rows, state.rng, share), device)
+    fresh = windows.sample(config.batch - rows, state.rng, share, ranks.rows(rows))
+    batch = Segment.of(fresh, device)
     dreamt = robot = None
     if rows and (state.dreams is None or state.step % REFRESH == 0):
-        with context:
-            state.dreams = dream_along(
-                state.teacher, windows, config.batch, config.rehearse_steps, share, state.rng,
-                state.generator,
+        with context, torch.no_grad():
+            state.dreams = state.nets(
+                lambda nets: dream_along(
+                    nets.teacher, windows, config.batch, config.rehearse_steps, share, state.rng,
+                    state.generator, ranks,
+                )
             )  # fmt: skip
     if rows and state.dreams is not None:
-        rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng)
+        rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng, ranks.rows())
         batch = Segment(*(torch.cat(pair) for pair in zip(rehearsed, batch, strict=True)))
     if config.robot_samples:
-        seen = windows.frames(config.robot_samples, state.rng)
-        moved = windows.motions(config.robot_samples, MOTION_STEPS, state.rng)
+        seen = windows.frames(config.robot_samples, state.rng, ranks.rows())
+        moved = windows.motions(config.robot_samples, MOTION_STEPS, state.rng, ranks.rows())
         robot = Robot(*(torch.from_numpy(x).to(device) for x in (*seen, *moved)))
     return batch, dreamt, robot
+
+
+def own_seed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for each update of each process."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def train(
     windows: Windows, held_out: Windows, spec: DataSpec, model: ModelConfig,
     objective: ObjectiveConfig, optim: OptimConfig, config: TrainConfig, out: Path,
     resume: bool = False, about: dict[str, Any] | None = None, initial: WorldModel | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:  # fmt: skip
     """Train ``model`` on ``windows`` and write the EMA weights to ``out/checkpoint``.
 
     ``resume`` goes on from ``out/state.safetensors`` where there is one, bit for bit as if it had
     never stopped (on a CPU). ``about`` is copied into the checkpoint. ``initial`` gives the first
-    weights, whose spec and config then are ``spec`` and ``model``. Ctrl-C saves first.
+    weights, whose spec and config then are ``spec`` and ``model``. Ctrl-C saves first. With other
+    ``ranks`` each calls this, does its part of every batch, and the first writes.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = pick_device(config.device)
+    ranks.divides("batch", config.batch)
+    ranks.divides("robot_samples", config.robot_samples)
+    device = ranks.device or pick_device(config.device)
     context = autocast(device, config.precision)
-    state = TrainState(spec, model, optim, config.seed).to(device)
+    state = TrainState(spec, model, optim, config.seed)
     if initial is not None:
         state.model.load_state_dict(initial.state_dict())
         state.teacher.load_state_dict(initial.state_dict())
+    ranks = dataclasses.replace(ranks, own_noise=config.own_noise)
+    state.to(device, ranks, config.sharding)
     as_json = {
         "model": dataclasses.asdict(model), "objective": dataclasses.asdict(objective),
         "optim": dataclasses.asdict(optim),
@@ -211,7 +253,7 @@ def train(
         raise UserError(f"{file} exists: go on with resume=true, or give another out=…")
     if config.compile:
         state.compile()
-    log = MetricLog(out, state.step if state.step else None, config.tensorboard)
+    log = MetricLog(out, state.step or None, config.tensorboard) if ranks.first else None
     picks = np.linspace(0, len(held_out) - 1, min(config.validate_windows, len(held_out)))
     validation = [
         Segment.of(held_out.get(part.astype(np.int64)), device)
@@ -222,17 +264,22 @@ def train(
     tokens = segment_tokens(state.model, config.segment, objective) * config.batch
     with context:
         fast = torch.is_autocast_enabled(device.type)
-    peak = matmul_rate(torch.bfloat16 if fast else torch.float32, device.type)
+    peak = ranks.world * matmul_rate(torch.bfloat16 if fast else torch.float32, device.type)
 
     def save() -> None:
         state.save(file, fingerprint)
         trained = {"step": state.step, "hours": state.seconds / 3600, **fingerprint}
-        checkpoint.save(out / "checkpoint", state.teacher, {**(about or {}), "training": trained})
+        result = state.result()
+        if ranks.first:
+            where, said = out / "checkpoint", {**(about or {}), "training": trained}
+            checkpoint.save(where, state.teacher, said, result)
 
     metrics: dict[str, float] = {}
+    broken = False
     rows: list[dict[str, float]] = []
     saved = mark = time.monotonic()
-    with Progress("train", config.steps, done=state.step, unit="updates") as bar:
+    bar = Progress("train", config.steps, done=state.step, unit="updates", quiet=not ranks.first)
+    with bar, ranks.stops() as asked_to_stop:
         try:
             while state.step < config.steps:
                 batch, dreamt, robot = next_batch(state, windows, config, context)
@@ -248,18 +295,36 @@ def train(
                         "hours": state.seconds / 3600,
                     }  # fmt: skip
                     if state.step % config.validate_every == 0 or state.step == config.steps:
-                        metrics |= validate(
-                            state.teacher, state.head, validation, objective, context
-                        )
-                    log.write(state.step, metrics)
+                        with torch.no_grad():
+                            metrics |= state.nets(
+                                lambda nets: validate(
+                                    nets.teacher, nets.head, validation, objective, context
+                                )
+                            )
+                    if log is not None:
+                        log.write(state.step, metrics)
                     rows, mark = [], time.monotonic()
                 bar.advance(1, text=_status(metrics))
-                if now - saved > 60 * config.save_minutes:
+                due = ranks.first and now - saved > 60 * config.save_minutes
+                stop, due = ranks.any(asked_to_stop(), due)
+                if stop:
+                    raise KeyboardInterrupt
+                if due:
                     save()
                     saved = time.monotonic()
+        except RuntimeError as error:
+            if ranks.world == 1:
+                raise
+            broken = True
+            raise RunError(
+                f"process {ranks.rank} of {ranks.world} can't go on: {error}\n  most likely another"
+                " one ended; see what that one says, and resume with as many processes as there are"
+            ) from error
         finally:
-            # also on Ctrl-C and errors: an update is all or nothing, so the state is good
-            save()
+            # also on Ctrl-C and errors: an update is all or nothing, so the state is good; but
+            # parts of it that went with another process can't be put together
+            if not (broken and state.sharded):
+                save()
     return TrainResult(out, state.step, state.seconds / 3600, metrics)
 
 

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from worldmodel import checkpoint
+from worldmodel.distributed import ALONE, Ranks, Sharding, gathered, replicate, shard, spread
 from worldmodel.errors import UserError
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import representation_head
 from worldmodel.optim import OptimConfig, adamw
 from worldmodel.rehearsal import Dreams
 from worldmodel.spec import DataSpec
+
+
+class Nets(nn.Module):
+    """All weights as one module, whose forward is whatever is computed with them: it is around a
+    forward that DDP averages gradients and FSDP puts weights together."""
+
+    def __init__(self, model: WorldModel, head: nn.Module, teacher: WorldModel) -> None:
+        super().__init__()
+        self.model, self.head, self.teacher = model, head, teacher
+
+    def forward(self, compute: Callable[..., Any], *args: Any) -> Any:
+        return compute(self, *args)
 
 
 class TrainState:
@@ -27,6 +42,8 @@ class TrainState:
             self.model = WorldModel(spec, model)
             self.head = representation_head(model.trunk.width)
         self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.nets = Nets(self.model, self.head, self.teacher)
+        self.ranks = ALONE
         self.optim_config = optim
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
@@ -34,10 +51,17 @@ class TrainState:
         self.step = 0
         self.seconds = 0.0
 
-    def to(self, device: torch.device) -> TrainState:
-        for module in (self.model, self.head, self.teacher):
-            module.to(device)
+    def to(
+        self, device: torch.device, ranks: Ranks = ALONE, sharding: Sharding = "ddp"
+    ) -> TrainState:
+        """Move everything there, before anything is trained or loaded. With several ``ranks`` each
+        has all of it (ddp) or a part (fsdp); ``update`` is ``nets`` for what has a backward."""
+        self.nets.to(device)
+        self.ranks, self.sharded = ranks, ranks.world > 1 and sharding == "fsdp"
+        if self.sharded:
+            shard(self.nets, [*self.model.trunk.blocks, *self.teacher.trunk.blocks], ranks)
         self.optimizer = adamw([self.model, self.head], self.optim_config)
+        self.update = self.nets if self.sharded else replicate(self.nets, ranks)
         return self
 
     def compile(self) -> None:
@@ -47,6 +71,7 @@ class TrainState:
                 part.compile()
 
     def save(self, file: Path, fingerprint: dict[str, Any]) -> None:
+        """Write everything to one file, whole, whoever has a part of it."""
         tensors = (
             checkpoint.pack("model", self.model.state_dict())
             | checkpoint.pack("head", self.head.state_dict())
@@ -59,7 +84,13 @@ class TrainState:
             "format": checkpoint.FORMAT, "step": self.step, "seconds": self.seconds,
             "rng": self.rng.bit_generator.state, "fingerprint": fingerprint,
         }  # fmt: skip
-        checkpoint.write_tensors(file, tensors, header)
+        tensors = gathered(tensors, self.ranks)
+        if self.ranks.first:
+            checkpoint.write_tensors(file, tensors, header)
+
+    def result(self) -> dict[str, Tensor]:
+        """The teacher's weights, whole, for the first process."""
+        return gathered(self.teacher.state_dict(), self.ranks)
 
     def load(self, file: Path, fingerprint: dict[str, Any]) -> None:
         tensors, header = checkpoint.read_tensors(file)
@@ -73,9 +104,19 @@ class TrainState:
                 + "\nuse the same settings, or another out=…"
             )
         for name in ("model", "head", "teacher"):
-            getattr(self, name).load_state_dict(checkpoint.unpack(name, tensors))
-        checkpoint.restore_optimizer(self.optimizer, checkpoint.unpack("optimizer", tensors))
+            module: nn.Module = getattr(self, name)
+            own, given = module.state_dict(), checkpoint.unpack(name, tensors)
+            if self.sharded:
+                given = {key: spread(value, own[key]) for key, value in given.items()}
+            module.load_state_dict(given)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        given = checkpoint.unpack("optimizer", tensors)
+        for key, value in given.items():
+            given[key] = spread(value, parameters[int(key.partition(".")[0])])
+        checkpoint.restore_optimizer(self.optimizer, given)
         dreams = checkpoint.unpack("dreams", tensors)
+        for key in dreams.keys() & {"images", "proprio"}:
+            dreams[key] = dreams[key].to(self.model.grid.device)
         self.dreams = Dreams(**dreams) if dreams else None
         self.generator.set_state(tensors["generator"])
         self.rng.bit_generator.state = header["rng"]

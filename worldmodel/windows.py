@@ -17,6 +17,8 @@ import numpy as np
 
 from worldmodel.errors import UserError
 
+ALL = slice(None)
+
 
 class Batch(NamedTuple):
     """B windows of T steps; o_n and a_n stand at the same n."""
@@ -76,29 +78,34 @@ class Windows:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def sample(self, batch: int, rng: np.random.Generator, demonstrations: float) -> Batch:
+    def sample(
+        self, batch: int, rng: np.random.Generator, demonstrations: float, part: slice = ALL
+    ) -> Batch:
         """``batch`` windows, of which about this share comes from demonstrations.
 
-        Within demonstrations and within explorations each start is equally likely.
+        Within demonstrations and within explorations each start is equally likely. Only a ``part``
+        of those drawn is read: what one of several processes is after, here and below.
         """
         shown = int(self._lengths[self._shown].sum())
         if shown in (0, len(self)):
-            return self.get(rng.integers(0, len(self), batch), rng)
+            return self.get(rng.integers(0, len(self), batch), rng, part=part)
         shows = rng.random(batch) < demonstrations
         place = np.where(
             shows, rng.integers(0, shown, batch), rng.integers(shown, len(self), batch)
         )
-        return self.get(self._order[place], rng)
+        return self.get(self._order[place], rng, part=part)
 
-    def frames(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def frames(
+        self, count: int, rng: np.random.Generator, part: slice = ALL
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Random observations: images uint8 (count, C, h, w, 3) and proprio (count, P)."""
-        place = np.sort(rng.integers(0, len(self), count))
+        place = np.sort(rng.integers(0, len(self), count))[part]
         episode = np.searchsorted(self._ends, place, side="right")
         frame = self._first[episode] + place - self._ends[episode] + self._lengths[episode]
         return self._arrays["images"][frame], self._arrays["proprio"][frame]
 
     def motions(
-        self, count: int, steps: int, rng: np.random.Generator
+        self, count: int, steps: int, rng: np.random.Generator, part: slice = ALL
     ) -> tuple[np.ndarray, np.ndarray]:
         """Random stretches of ``steps`` steps (or of the longest episode, where that is shorter):
         proprio (count, steps + 1, P) and the executed actions (count, steps, A).
@@ -110,7 +117,7 @@ class Windows:
         steps = min(steps, int(lengths.max()))
         room = np.maximum(lengths - steps + 1, 0)
         ends = np.cumsum(room)
-        place = rng.integers(0, ends[-1], count)
+        place = rng.integers(0, ends[-1], count)[part]
         episode = np.searchsorted(ends, place, side="right")
         start = self._first[episode] + place - (ends - room)[episode]
         frames = start[:, None] + np.arange(steps + 1)
@@ -134,7 +141,7 @@ class Windows:
 
     def get(
         self, indices: np.ndarray, rng: np.random.Generator | None = None,
-        length: int | None = None,
+        length: int | None = None, part: slice = ALL,
     ) -> Batch:  # fmt: skip
         """The windows of these numbers (0 to len - 1), or ``length`` steps from where they begin.
 
@@ -146,6 +153,7 @@ class Windows:
         offset = indices - np.where(episode > 0, self._ends[episode - 1], 0)
         start = self._first[episode] + offset
         first = self._first[episode] + (rng.integers(0, offset + 1) if rng else 0)
+        episode, start, first = episode[part], start[part], first[part]
         frames = start[:, None] + np.arange(T + 1)  # (B, T+1)
         last = (self._first + self._steps)[episode] - 1  # the frame of the last action
         exists = frames[:, :-1] <= last[:, None]
