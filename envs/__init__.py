@@ -17,6 +17,12 @@ gymnasium.register(
     entry_point="envs.pick_can:PickCan",
     max_episode_steps=100,
 )
+# other people's tasks: envs/adapters
+gymnasium.register(
+    id="worldmodel/Pendulum-v0",
+    entry_point="envs.adapters.pendulum:Pendulum",
+    max_episode_steps=120,
+)
 # the model as an environment: torch is imported when one is made
 gymnasium.register(
     id="worldmodel/Imagined-v0",
