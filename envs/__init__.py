@@ -36,7 +36,7 @@ gymnasium.register(
 gymnasium.register(
     id="worldmodel/Robosuite-v0",
     entry_point="envs.adapters.robosuite:Robosuite",
-    max_episode_steps=150,
+    max_episode_steps=200,
 )
 # the model as an environment: torch is imported when one is made
 gymnasium.register(

@@ -24,6 +24,7 @@ class ScriptedPolicy:
     def __init__(
         self, env: gymnasium.Env | gymnasium.vector.VectorEnv, mistaken: bool = False
     ) -> None:
+        envs: Sequence[Any]
         envs = env.envs if isinstance(env, gymnasium.vector.SyncVectorEnv) else [env]
         self._makers: list[Callable[..., Any]] = []
         for one in envs:

@@ -109,7 +109,7 @@ def _fits(env: gymnasium.Env) -> bool:
     pictures = {name: s for name, s in observation.items() if name != "proprio"}
     if not all(is_image(s) for s in pictures.values()):
         return False
-    sizes = {s.shape[:2] for s in pictures.values()}
+    sizes = {_picture_shape(s) for s in pictures.values()}
     return (
         (not sizes or sizes == {_size(AdaptConfig(), pictures)})
         and observation["proprio"].shape is not None
@@ -279,7 +279,7 @@ def _chosen(
     return wanted
 
 
-def _size(config: AdaptConfig, images: Mapping[str, spaces.Box]) -> tuple[int, int]:
+def _size(config: AdaptConfig, images: Mapping[str, spaces.Space]) -> tuple[int, int]:
     """(h, w) in pixels that all pictures shall have."""
     if config.image_size:
         return config.image_size[0], config.image_size[-1]

@@ -190,6 +190,8 @@ def make_env(config: EnvConfig) -> gymnasium.Env:
     import gymnasium
 
     module, _, name = config.id.rpartition(":")
+    if not name:
+        raise UserError("env.id is needed: env.id=Name-v0, or env.id=module:Name-v0")
     try:
         if module:
             importlib.import_module(module)
@@ -205,7 +207,7 @@ def make_env(config: EnvConfig) -> gymnasium.Env:
     except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
         ours = [known for known in gymnasium.registry if known.startswith("worldmodel/")]
         raise UserError(
-            f"env.id: there is no env '{config.id or '(none given)'}'{did_you_mean(name, ours)}\n"
+            f"env.id: there is no env '{config.id}'{did_you_mean(name, ours)}\n"
             f"  known: {', '.join(ours)} and whatever else Gymnasium knows ({error})"
         ) from error
     except (ValueError, TypeError) as error:

@@ -7,8 +7,6 @@ import importlib.util
 import sys
 from typing import Any
 
-import numpy as np
-
 
 def need(suite: str, pip: str, below: tuple[int, int] | None = None, why: str = "") -> None:
     """RuntimeError with the pip command where `suite` is not installed, or where MuJoCo's version
@@ -42,8 +40,3 @@ def plain(model: Any) -> Any:
     model.vis.quality.offsamples = 0
     model.mat_reflectance[:] = 0.0
     return model
-
-
-def bounds(size: int, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high (size,) of a proprioception whose entries stay within `limit`."""
-    return np.full(size, -limit, np.float32), np.full(size, limit, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ UPSIDE_DOWN = "corner"  # the cameras whose name begins so show the room on its 
 class MetaWorld(gymnasium.Wrapper):
     """One task of Meta-World v3, `task="reach-v3"`, with the goal in view.
 
-    Control runs at 20 Hz: an action is held for four of Meta-World's steps. The goal and the objects
-    are drawn anew from the seed at every reset, from the task's whole range.
+    Control runs at 20 Hz: an action is held for four of Meta-World's steps. The goal and the
+    objects are drawn anew from the seed at every reset, from the task's whole range.
 
     | what | space |
     |---|---|
@@ -43,11 +44,11 @@ class MetaWorld(gymnasium.Wrapper):
         image_size: int | Sequence[int] = 64, render_mode: str | None = None,
     ) -> None:  # fmt: skip
         need("metaworld", PIP)
-        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
-        from metaworld.policies import ENV_POLICY_MAP
+        env_dict: Any = importlib.import_module("metaworld.env_dict")
+        policies: Any = importlib.import_module("metaworld.policies")
 
-        one_of("task", task, sorted(ALL_V3_ENVIRONMENTS))
-        self.sawyer: Any = ALL_V3_ENVIRONMENTS[task]()
+        one_of("task", task, sorted(env_dict.ALL_V3_ENVIRONMENTS))
+        self.sawyer: Any = env_dict.ALL_V3_ENVIRONMENTS[task]()
         super().__init__(self.sawyer)
         self._mode = render_mode
         self.sawyer._partially_observable = False  # its policies read the goal
@@ -55,7 +56,7 @@ class MetaWorld(gymnasium.Wrapper):
         self.sawyer._freeze_rand_vec, self.sawyer.seeded_rand_vec = False, True
         self.sawyer._set_task_called = True
         self.task_name, self.cameras = task, tuple(cameras)
-        self._make_policy = ENV_POLICY_MAP[task]
+        self._make_policy = policies.ENV_POLICY_MAP[task]
         self._size = picture_size("image_size", image_size)
         known = [self.sawyer.model.camera(i).name for i in range(self.sawyer.model.ncam)]
         for name in self.cameras:
@@ -64,8 +65,10 @@ class MetaWorld(gymnasium.Wrapper):
         boxes: dict[str, spaces.Space] = {
             name: spaces.Box(0, 255, (*self._size, 3), np.uint8) for name in self.cameras
         }
-        low, high = np.float32([-1, -0.5, -0.5, 0]), np.float32([1, 1.5, 1.5, 1])
-        self.observation_space = spaces.Dict({**boxes, "proprio": spaces.Box(low, high)})
+        low = np.array([-1.0, -0.5, -0.5, 0.0], np.float32)
+        high = np.array([1.0, 1.5, 1.5, 1.0], np.float32)
+        boxes["proprio"] = spaces.Box(low, high)
+        self.observation_space = spaces.Dict(boxes)
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self._state = np.zeros(39)
 

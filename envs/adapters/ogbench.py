@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ class OGBenchCube(gymnasium.Wrapper):
     |---|---|
     | action | `Box(-1, 1, (5,))`: x, y, z by 0.05 m; yaw by 0.3 rad; gripper by its opening |
     | `front_pixels` | uint8 (h, w, 3), OGBench's camera; the arm is transparent, as there |
-    | `proprio` | float32 (12,): joints [rad]; effector x, y, z [m]; cos, sin of its yaw; gripper 0..1 |
+    | `proprio` | float32 (12,): joints; effector x, y, z; cos, sin of its yaw; gripper |
 
     `terminated`, success: the cube within 4 cm of its goal. `truncated`: 200 steps. The reward is
     OGBench's: -1 until then.
@@ -50,11 +51,11 @@ class OGBenchCube(gymnasium.Wrapper):
         self, task: int = 2, image_size: int | Sequence[int] = 64, render_mode: str | None = None
     ) -> None:
         need("ogbench", PIP)
-        from ogbench.manipspace.envs.cube_env import CubeEnv
+        module = importlib.import_module("ogbench.manipspace.envs.cube_env")
 
         if task not in range(1, TASKS + 1):
             raise ValueError(f"got task={task!r}, expected 1 to {TASKS}")
-        self.cube: Any = CubeEnv(
+        self.cube: Any = module.CubeEnv(
             "single", permute_blocks=False, reward_task_id=task, visualize_info=False
         )
         super().__init__(self.cube)
@@ -62,10 +63,10 @@ class OGBenchCube(gymnasium.Wrapper):
         self._size = picture_size("image_size", image_size)
         self._renderer: Renderer | None = None
         self._info: dict[str, Any] = {}
-        high = np.float32([2 * np.pi] * 6 + [2.0] * 3 + [1.0] * 3)
+        self._limit = np.array([2 * np.pi] * 6 + [2.0] * 3 + [1.0] * 3, np.float32)
         self.observation_space = spaces.Dict({
             CAMERA: spaces.Box(0, 255, (*self._size, 3), np.uint8),
-            "proprio": spaces.Box(-high, high),
+            "proprio": spaces.Box(-self._limit, self._limit),
         })  # fmt: skip
         self.action_space = spaces.Box(-1.0, 1.0, (5,), np.float32)
 
@@ -130,8 +131,7 @@ class OGBenchCube(gymnasium.Wrapper):
             info["proprio/joint_pos"], info["proprio/effector_pos"], np.cos(yaw), np.sin(yaw),
             info["proprio/gripper_opening"],
         ])  # fmt: skip
-        space = self.observation_space["proprio"]
-        proprio = np.clip(proprio.astype(np.float32), space.low, space.high)
+        proprio = np.clip(proprio.astype(np.float32), -self._limit, self._limit)
         return {CAMERA: self._picture(self._size), "proprio": proprio}
 
     def _picture(self, size: tuple[int, int]) -> np.ndarray:
@@ -144,10 +144,12 @@ class OGBenchExpert:
     """OGBench's Markov oracle for cubes, which believes the cube where it may not be."""
 
     def __init__(self, env: OGBenchCube, np_random: np.random.Generator, mistaken: bool) -> None:
-        from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
+        module: Any = importlib.import_module("ogbench.manipspace.oracles.markov.cube_markov")
 
         self.env = env
-        self.oracle = CubeMarkovOracle(env=env.cube, min_norm=float(np_random.uniform(0.3, 0.5)))
+        self.oracle = module.CubeMarkovOracle(
+            env=env.cube, min_norm=float(np_random.uniform(0.3, 0.5))
+        )
         self.oracle.reset(None, env.privileged())
         self.offset = np.zeros(3)
         if mistaken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,7 @@ PIP = "'robosuite==1.5.2' 'mujoco==3.9.0'"
 TASKS = {"Lift": "cube", "PickPlaceCan": "Can"}  # robosuite's name -> its object
 STEP, TURN = 0.05, 0.5  # m and rad, what the action 1 stands for in robosuite's OSC_POSE
 ABOVE, CLEAR = 0.10, 1.10  # m: over an object before it is grasped; height at which it is carried
-CLOSING = 8  # steps in which the fingers get hold
+CLOSING, LETTING_GO = 8, 12  # steps in which the fingers get hold; in which they let go, and rise
 
 _NAMES = (
     *(f"hand_{axis} [m]" for axis in "xyz"),
@@ -40,8 +41,8 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     | each of `cameras` | uint8 (h, w, 3): `agentview`, `frontview`, `robot0_eye_in_hand`, ... |
     | `proprio` | float32 (17,): hand x, y, z; its x and y axes; opening; joint angles |
 
-    `terminated`, success: robosuite's own. `truncated`: 150 steps. The reward is robosuite's, shaped,
-    in 0..1.
+    `terminated`, success: robosuite's own. `truncated`: 200 steps. The reward is robosuite's,
+    shaped, in 0..1.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's form)
@@ -61,8 +62,7 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         need("robosuite", PIP, (3, 10), "robosuite 1.5.2 calls what later ones changed")
         # compiled in a process that renders, with a cold cache, it makes every picture the same
         os.environ["NUMBA_DISABLE_JIT"] = "1"
-        import robosuite
-
+        robosuite: Any = importlib.import_module("robosuite")
         self.suite: Any = robosuite.make(
             task, robots="Panda", has_renderer=False, has_offscreen_renderer=False,
             use_camera_obs=False, reward_shaping=True, control_freq=round(self.control_frequency),
@@ -78,8 +78,9 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         boxes: dict[str, spaces.Space] = {
             name: spaces.Box(0, 255, (*self._size, 3), np.uint8) for name in self.cameras
         }
-        limit = np.float32([2.0] * 3 + [1.01] * 6 + [0.1] + [3.8] * 7)
-        self.observation_space = spaces.Dict({**boxes, "proprio": spaces.Box(-limit, limit)})
+        self._limit = np.array([2.0] * 3 + [1.01] * 6 + [0.1] + [3.8] * 7, np.float32)
+        boxes["proprio"] = spaces.Box(-self._limit, self._limit)
+        self.observation_space = spaces.Dict(boxes)
         self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
         self._state: dict[str, Any] = {}
 
@@ -111,7 +112,7 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Free the renderer."""
         self._renderer.close()
 
-    # State, for the expert and for judging ---------------------------------------------------------
+    # State, for the expert and for judging -------------------------------------------------------
 
     @property
     def hand(self) -> np.ndarray:
@@ -162,8 +163,7 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             self.hand, rotation[:, 0], rotation[:, 1], [self.opening],
             self._state["robot0_joint_pos"],
         ])  # fmt: skip
-        space = self.observation_space["proprio"]
-        proprio = np.clip(proprio.astype(np.float32), space.low, space.high)
+        proprio = np.clip(proprio.astype(np.float32), -self._limit, self._limit)
         return {**self._pictures(self.cameras, self._size), "proprio": proprio}
 
     def _pictures(self, cameras: tuple[str, ...], size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -179,8 +179,11 @@ class RobosuiteExpert:
         self.offset = np.zeros(3)
         if mistaken:
             angle = np_random.uniform(-np.pi, np.pi)
-            self.offset[:2] = np_random.uniform(0.03, 0.09) * np.array([np.cos(angle), np.sin(angle)])
+            self.offset[:2] = np_random.uniform(0.03, 0.09) * np.array(
+                [np.cos(angle), np.sin(angle)]
+            )
         self.closed = 0  # steps since the fingers began to close
+        self.letting_go = 0  # steps that remain of that
 
     def act(self) -> np.ndarray:
         """(7,) in [-1, 1]."""
@@ -188,14 +191,16 @@ class RobosuiteExpert:
         hand, thing = env.hand, env.thing + self.offset
         gap = thing - hand
         level = float(np.linalg.norm(gap[:2]))
+        if self.letting_go:
+            self.letting_go -= 1
+            up = 0.0 if self.letting_go > LETTING_GO - 4 else 0.1
+            return self._toward(hand + np.array([0.0, 0.0, up]), closes=False)
         if self.closed and (np.linalg.norm(gap) > 0.04 or env.opening < 0.01):
             self.closed = 0  # it has slipped away, or there was nothing
         if not self.closed:
             low = hand[2] - thing[2] < 0.06 and level < 0.03
-            if low or level < 0.012:
-                target = thing
-            else:
-                target = thing + [0.0, 0.0, ABOVE]
+            above = 0.0 if low or level < 0.012 else ABOVE
+            target = thing + np.array([0.0, 0.0, above])
             self.closed = int(level < 0.012 and abs(gap[2]) < 0.012)
             return self._toward(target, closes=bool(self.closed), turns=True)
         self.closed += 1
@@ -206,8 +211,9 @@ class RobosuiteExpert:
             high = hand[2] > CLEAR - 0.06
             target = np.array([*(goal[:2] if high else hand[:2]), CLEAR])
             return self._toward(target, closes=True)
-        arrived = env.task_name != "Lift" and hand[2] < goal[2] + 0.015
-        return self._toward(hand + [0, 0, 0.1] if arrived else goal, closes=not arrived)
+        if env.task_name != "Lift" and hand[2] < goal[2] + 0.03:
+            self.closed, self.letting_go = 0, LETTING_GO
+        return self._toward(goal, closes=not self.letting_go)
 
     def _toward(self, target: np.ndarray, closes: bool, turns: bool = False) -> np.ndarray:
         """The action that goes there, turned to the object's sides where asked."""
