@@ -13,6 +13,7 @@ from conftest import ToyEnv
 from gymnasium import spaces
 
 from worldmodel.adapt import AdaptConfig, adapt, resize, shares
+from worldmodel.check_numbers import _returns
 from worldmodel.errors import UserError
 from worldmodel.spec import DataSpec, attribute, spec_of_env
 
@@ -138,6 +139,19 @@ def test_success_is_read_where_it_is_said_to_stand() -> None:
     env.reset(seed=0)
     with pytest.raises(UserError, match="did you mean 'solved'"):
         env.step(env.action_space.sample())
+
+
+def test_rewards_are_scaled() -> None:
+    env = adapt(Odd(picture(64, 64, 3)), AdaptConfig(reward_scale=0.01))
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample())[1] == pytest.approx(0.005)
+    assert list(_returns([], np.zeros(0))) == []
+    rows = [{"dataset_from_index": 0, "dataset_to_index": 4}]  # the last row repeats a reward
+    (found,) = _returns(rows, np.array([-8.0, -8.0, -8.0, -8.0]))
+    assert "add up to 24" in found.what
+    assert "reward_scale=0.04" in found.repair
+    assert not found.serious
+    assert list(_returns(rows, np.array([-3.0, -3.0, -3.0, -3.0]))) == []
 
 
 def test_a_spec_says_how_the_env_was_adapted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def made(name: str) -> gymnasium.Env:
 @pytest.mark.parametrize("name", SUITES)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_expert_succeeds_in_frames_that_follow_the_state(name: str) -> None:
-    pytest.importorskip(SUITES[name])
+    if importlib.util.find_spec(SUITES[name]) is None:  # importing it may be too early
+        pytest.skip(f"{SUITES[name]} is not installed")
     env = made(name)
     spec = spec_of_env(env)
     assert (len(spec.proprio_names), len(spec.action_names)) == (spec.P, spec.A)

@@ -55,6 +55,11 @@ class AdaptConfig:
         metadata={"help": "entry of info that tells success, or: terminated ('': success)"},
     )
 
+    reward_scale: float = field(
+        default=1.0,
+        metadata={"help": "rewards are multiplied by this; returns should be about 1, at most 10"},
+    )
+
     def __post_init__(self) -> None:
         if len(self.image_size) > 2 or any(n < 16 for n in self.image_size):
             raise ValueError(
@@ -197,7 +202,13 @@ class Adapted(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstructorArg
         obs, reward, terminated, truncated, info = super().step(action)
         if self.config.success:
             info = {**info, "success": self._success(terminated, info)}
-        return obs, float(reward), bool(terminated), bool(truncated), info
+        return (
+            obs,
+            self.config.reward_scale * float(reward),
+            bool(terminated),
+            bool(truncated),
+            info,
+        )
 
     def _success(self, terminated: bool, info: Mapping[str, Any]) -> bool:
         if self.config.success == "terminated":

@@ -15,7 +15,7 @@ from envs.options import one_of, picture_size
 from envs.rendering import Renderer
 
 PIP = "'metaworld>=3,<4' packaging 'mujoco==3.3.0'"
-REPEAT = 4  # of Meta-World's steps of 12.5 ms
+STEPS, REPEAT = 500, 4  # of Meta-World's steps of 12.5 ms
 UPSIDE_DOWN = "corner"  # the cameras whose name begins so show the room on its head
 
 
@@ -32,7 +32,7 @@ class MetaWorld(gymnasium.Wrapper):
     | `proprio` | float32 (4,): the hand's x, y, z in m; the gripper's opening, 0..1 |
 
     `terminated`: Meta-World's own success. `truncated`: 125 steps (its limit of 500). The reward is
-    the sum of Meta-World's over the four steps, divided by 40: in 0..1.
+    the sum of Meta-World's over the four steps, divided by 5000: a return in 0..1.
     """
 
     control_frequency = 20.0  # Hz
@@ -98,7 +98,7 @@ class MetaWorld(gymnasium.Wrapper):
                 break
         outcome = "success" if success else "failure"
         said = {"success": success, "is_success": success, "outcome": outcome}
-        return self._observation(), total / (10 * REPEAT), success, bool(over), said
+        return self._observation(), total / (10 * STEPS), success, bool(over), said
 
     def render(self) -> Any:
         """The first camera, 256 x 256."""

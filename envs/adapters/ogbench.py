@@ -16,7 +16,7 @@ from envs.rendering import Renderer
 
 PIP = "'ogbench>=1.1' 'mujoco<4'"
 CAMERA = "front_pixels"
-TASKS = 5
+TASKS, STEPS = 5, 200
 
 
 class OGBenchCube(gymnasium.Wrapper):
@@ -32,7 +32,7 @@ class OGBenchCube(gymnasium.Wrapper):
     | `proprio` | float32 (12,): joints; effector x, y, z; cos, sin of its yaw; gripper |
 
     `terminated`, success: the cube within 4 cm of its goal. `truncated`: 200 steps. The reward is
-    OGBench's: -1 until then.
+    OGBench's, divided by 200: a return in -1..0.
     """
 
     control_frequency = 20.0  # Hz
@@ -90,7 +90,7 @@ class OGBenchCube(gymnasium.Wrapper):
         success = bool(self._info["success"])
         outcome = "success" if success else "failure"
         said = {"success": success, "is_success": success, "outcome": outcome}
-        return self._observation(), float(reward), success, False, said
+        return self._observation(), float(reward) / STEPS, success, False, said
 
     def render(self) -> Any:
         """OGBench's camera, 256 x 256."""

@@ -15,6 +15,7 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
+REWARD = 1000.0  # what Gymnasium's is divided by: what a model reads off are returns of about 1
 TORQUE = 2.0  # N m, what the action 1 stands for
 G, MASS, LENGTH = 10.0, 1.0, 1.0  # m/s^2, kg, m: PendulumEnv's own
 TOP = MASS * G * LENGTH / 2  # J, energy of the rod at rest on top, its pivot being the zero
@@ -25,7 +26,8 @@ HOLD_STEPS = 10
 class Pendulum(gymnasium.Wrapper):
     """`Pendulum-v1` as a task for a model that looks: the angle is in the picture alone.
 
-    Control runs at 20 Hz; physics, reward and pictures (500 x 500) are Gymnasium's.
+    Control runs at 20 Hz; physics, reward (divided by 1000) and pictures (500 x 500) are
+    Gymnasium's.
 
     | what | space |
     |---|---|
@@ -75,7 +77,7 @@ class Pendulum(gymnasium.Wrapper):
         self._held = self._held + 1 if near else 0
         self._up |= abs(self.angle) < UPRIGHT
         info = self._info()
-        return self._observation(), float(reward), info["success"], False, info
+        return self._observation(), float(reward) / REWARD, info["success"], False, info
 
     @property
     def angle(self) -> float:

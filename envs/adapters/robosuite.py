@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ PIP = "'robosuite==1.5.2' 'mujoco==3.9.0'"
 TASKS = {"Lift": "cube", "PickPlaceCan": "Can"}  # robosuite's name -> its object
 STEP, TURN = 0.05, 0.5  # m and rad, what the action 1 stands for in robosuite's OSC_POSE
 ABOVE, CLEAR = 0.10, 1.10  # m: over an object before it is grasped; height at which it is carried
+STEPS = 200
 CLOSING, LETTING_GO = 8, 12  # steps in which the fingers get hold; in which they let go, and rise
 
 _NAMES = (
@@ -42,7 +44,7 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     | `proprio` | float32 (17,): hand x, y, z; its x and y axes; opening; joint angles |
 
     `terminated`, success: robosuite's own. `truncated`: 200 steps. The reward is robosuite's,
-    shaped, in 0..1.
+    shaped, divided by 200: a return in 0..1.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's form)
@@ -60,7 +62,12 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     ) -> None:  # fmt: skip
         one_of("task", task, tuple(TASKS))
         need("robosuite", PIP, (3, 10), "robosuite 1.5.2 calls what later ones changed")
-        # compiled in a process that renders, with a cold cache, it makes every picture the same
+        # what Numba compiles in a process that renders may make every picture the same
+        if "numba" in sys.modules and not sys.modules["numba"].config.DISABLE_JIT:
+            raise RuntimeError(
+                "numba was imported before the env was made, and what it compiles may make every "
+                "picture the same; make the env first, or set NUMBA_DISABLE_JIT=1"
+            )
         os.environ["NUMBA_DISABLE_JIT"] = "1"
         robosuite: Any = importlib.import_module("robosuite")
         self.suite: Any = robosuite.make(
@@ -102,7 +109,7 @@ class Robosuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         success = bool(self.suite._check_success())
         outcome = "success" if success else "failure"
         said = {"success": success, "is_success": success, "outcome": outcome}
-        return self._observation(), float(reward), success, False, said
+        return self._observation(), float(reward) / STEPS, success, False, said
 
     def render(self) -> Any:
         """The first camera, 256 x 256."""
