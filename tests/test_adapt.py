@@ -12,9 +12,10 @@ import pytest
 from conftest import ToyEnv
 from gymnasium import spaces
 
-from worldmodel.adapt import AdaptConfig, adapt, resize, shares
+from worldmodel.adapt import AdaptConfig, adapt
 from worldmodel.check_numbers import _returns
 from worldmodel.errors import UserError
+from worldmodel.resize import resize, shares
 from worldmodel.spec import DataSpec, attribute, spec_of_env
 
 

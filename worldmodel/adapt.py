@@ -18,6 +18,7 @@ from gymnasium.wrappers import AddRenderObservation, RescaleAction
 
 from worldmodel.build import did_you_mean
 from worldmodel.errors import UserError
+from worldmodel.resize import resize
 from worldmodel.spec import attribute, is_image
 
 SIDE = 64  # pixels, of pictures that are too large or don't divide into patches
@@ -298,25 +299,3 @@ def _size(config: AdaptConfig, images: Mapping[str, spaces.Space]) -> tuple[int,
     h, w = next(iter(sizes)) or (SIDE, SIDE)
     fits = len(sizes) == 1 and h % PATCH == w % PATCH == 0 and max(h, w) <= MOST
     return (h, w) if fits else (SIDE, SIDE)
-
-
-# -- pictures -------------------------------------------------------------------------------------
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w, c) at another size (h', w'): every new pixel is the mean of what it covers."""
-    if image.shape[:2] == size:
-        return np.ascontiguousarray(image)
-    rows, columns = (shares(old, new) for old, new in zip(image.shape[:2], size, strict=True))
-    found = np.tensordot(rows, image.astype(np.float32), axes=1)  # (h', w, c)
-    found = np.tensordot(columns, found, axes=([1], [1])).transpose(1, 0, 2)  # (h', w', c)
-    return np.clip(np.rint(found), 0, 255).astype(np.uint8)
-
-
-def shares(old: int, new: int) -> np.ndarray:
-    """(new, old) how much of each old pixel goes into each new one, along a side; rows sum to 1."""
-    edges = np.linspace(0.0, old, new + 1)
-    pixels = np.arange(old)
-    low = np.maximum(edges[:-1, None], pixels)
-    high = np.minimum(edges[1:, None], pixels + 1)
-    return (np.clip(high - low, 0.0, None) * new / old).astype(np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 from worldmodel.dataset import Dataset
 from worldmodel.errors import UserError
 from worldmodel.play.game import YOU, Game, Moment
+from worldmodel.spec import attribute
 
 RECORDED = "recorded"  # the driver that repeats a dataset's episode
 
@@ -31,7 +32,7 @@ class Session:
         self.out, self.dataset = out, dataset
         self.tape: np.ndarray | None = None
         self.choose(self.checkpoints[0])
-        self.keys = getattr(env.unwrapped, "keys", None) or _digits(self.game.model.spec.A)
+        self.keys = attribute(env, "keys") or _digits(self.game.model.spec.A)
 
     def close(self) -> None:
         self.env.close()
