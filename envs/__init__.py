@@ -33,6 +33,27 @@ gymnasium.register(
     entry_point="envs.suite:ManipulationSuite",
     max_episode_steps=100,
 )
+# other people's tasks: envs/adapters
+gymnasium.register(
+    id="worldmodel/Pendulum-v0",
+    entry_point="envs.adapters.pendulum:Pendulum",
+    max_episode_steps=120,
+)
+gymnasium.register(
+    id="worldmodel/MetaWorld-v0",
+    entry_point="envs.adapters.metaworld:MetaWorld",
+    max_episode_steps=125,
+)
+gymnasium.register(
+    id="worldmodel/OGBenchCube-v0",
+    entry_point="envs.adapters.ogbench:OGBenchCube",
+    max_episode_steps=200,
+)
+gymnasium.register(
+    id="worldmodel/Robosuite-v0",
+    entry_point="envs.adapters.robosuite:Robosuite",
+    max_episode_steps=200,
+)
 # the model as an environment: torch is imported when one is made
 gymnasium.register(
     id="worldmodel/Imagined-v0",

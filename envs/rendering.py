@@ -38,8 +38,11 @@ class Renderer:
 
     SUPERSAMPLING = 2
 
-    def __init__(self, model: mujoco.MjModel, size: tuple[int, int]) -> None:
-        """`size` (h, w) is the largest picture expected; larger ones enlarge the buffer."""
+    def __init__(
+        self, model: mujoco.MjModel, size: tuple[int, int], hidden: tuple[int, ...] = ()
+    ) -> None:
+        """`size` (h, w) is the largest picture expected; larger ones enlarge the buffer. Geoms of
+        the groups in `hidden` are not drawn."""
         self._model = model
         self._buffer = self._pixels(size)
         make_context = _context_class()
@@ -55,9 +58,10 @@ class Renderer:
         _LIVE.add(self)
         atexit.unregister(_close_all)
         atexit.register(_close_all)  # anew, to run before MuJoCo's own hook ends the display
-        self._scene = mujoco.MjvScene(model, maxgeom=300)
+        self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._groups = model.geom_group.copy()
         self._option = mujoco.MjvOption()
+        self._option.geomgroup[list(hidden)] = 0
         self._perturbation = mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED

@@ -190,7 +190,7 @@ def test_noise_is_correlated_and_spares_the_gripper_outside_of_pushes() -> None:
     config = CollectConfig(action_noise=0.3, burst=0.0)
     pairs = []
     for seed in range(40):
-        disturb = Disturbance(3, config, np.random.default_rng(seed))
+        disturb = Disturbance(ToyEnv.action_names, config, np.random.default_rng(seed))
         wanted = np.array([0.0, 0.0, 1.0], np.float32)
         executed = np.stack([disturb(wanted, n) for n in range(60)])
         assert (executed[:, 2] == 1).all()
@@ -250,7 +250,7 @@ def test_an_exploration_goes_through_all_of_its_phases() -> None:
     seen: dict[str, list[np.ndarray]] = {}
     wanted = np.array([0.5, 0.0, 1.0], np.float32)
     for seed in range(30):
-        explore = Exploration(3, np.random.default_rng(seed))
+        explore = Exploration(ToyEnv.action_names, np.random.default_rng(seed))
         for n in range(60):
             action = explore(wanted, n)
             assert np.abs(action).max() <= 1

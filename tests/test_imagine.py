@@ -119,7 +119,11 @@ def test_branches_are_compared_as_by_hand() -> None:
 
 
 def test_action_sequences_differ_and_stay_in_range() -> None:
-    found = sequences(BranchConfig(branches=16, length=10), 7, np.random.default_rng(0))
+    found = sequences(
+        BranchConfig(branches=16, length=10),
+        ("delta_x", "delta_y", "delta_z", "delta_rx", "delta_ry", "delta_rz", "gripper"),
+        np.random.default_rng(0),
+    )
     assert found.shape == (16, 10, 7)
     assert np.abs(found).max() <= 1
     assert len(np.unique(found.reshape(16, -1), axis=0)) == 16

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodel.disturbance import grippers
 from worldmodel.model import WorldModel
 from worldmodel.probe import StateProbe
 from worldmodel.recording import Recording, replay
@@ -24,16 +25,16 @@ class BranchConfig:
     length: int = field(default=10, metadata={"help": "steps of each sequence"})
 
 
-def sequences(config: BranchConfig, A: int, rng: np.random.Generator) -> np.ndarray:
-    """(branches, length, A) smooth random motions, the gripper open or closed throughout."""
-    n, L = config.branches, config.length
+def sequences(config: BranchConfig, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """(branches, length, A) smooth random motions, a gripper open or closed throughout."""
+    n, L, A = config.branches, config.length, len(names)
     motion = np.zeros((n, L, A))
     x = rng.normal(size=(n, A))
     for k in range(L):
         x = 0.9 * x + 0.44 * rng.normal(size=(n, A))
         motion[:, k] = 0.7 * x
-    motion[..., 3:-1] *= 0.3  # the hand keeps pointing at the work
-    motion[..., -1] = rng.choice([-1.0, 1.0], size=(n, 1))
+    motion[..., [name.startswith("delta_r") for name in names]] *= 0.3  # the hand keeps its aim
+    motion[..., grippers(names)] = rng.choice([-1.0, 1.0], size=(n, 1, 1))
     return np.clip(motion, -1.0, 1.0).astype(np.float32)
 
 
@@ -48,7 +49,7 @@ def branch(
     for s in range(config.starts):
         story = recordings[s % len(recordings)]
         n = int(rng.integers(0, len(story)))
-        plans = sequences(config, model.spec.A, rng)
+        plans = sequences(config, model.spec.action_names, rng)
         ends = []
         for actions in plans:
             lived = replay(env, model.spec, story.seed, np.concatenate([story.action[:n], actions]))

@@ -12,6 +12,7 @@ from worldmodel.check_findings import AGAIN, Parts, Problem, matrix, rounded, wh
 from worldmodel.dataset_writer import teaches_actions
 from worldmodel.spec import FeatureStats
 
+LARGE_RETURN = 10.0  # beyond which the loss of the outcome leaf grows past the others
 #: a column of the data -> the spec's names of its dimensions, and what a dimension is called
 VECTORS = {"observation.state": "proprio_names", "action": "action_names"}
 
@@ -70,6 +71,7 @@ def values_of(data: Parts) -> Iterator[Problem]:
         for name in (n for n, s in zip(names, x.std(0), strict=True) if s < 1e-6):
             what, repair = f"'{column}': '{name}' never changes", "fine if nothing moves it"
             yield Problem("data", what, f"{repair}, else look at the sensor", serious=False)
+    yield from _returns(data.rows, data.frames["next.reward"].to_numpy())
     step = data.frames["timestamp"].to_numpy().astype(np.float64)
     fps = data.info["fps"]
     for i, row in enumerate(data.rows):
@@ -86,6 +88,16 @@ def values_of(data: Parts) -> Iterator[Problem]:
         yield Problem("data", "executed and demonstrated actions differ by more than 0.5 in "
                       f"{100 * (apart.max(1) > 0.5).mean():.0f} % of the steps",
                       "collect with less action_noise", serious=False)  # fmt: skip
+
+
+def _returns(rows: list[dict], reward: np.ndarray) -> Iterator[Problem]:
+    """Returns are learned as they are: large ones leave little of the loss to all else."""
+    ends = [(r["dataset_from_index"], r["dataset_to_index"] - 1) for r in rows]
+    most = max((abs(float(reward[a:b].sum())) for a, b in ends), default=0.0)
+    if most > LARGE_RETURN:
+        what = f"an episode's rewards add up to {most:.3g}, which would outweigh the other losses"
+        repair = f"collect with env.adapt.reward_scale={1 / most:.1g}"
+        yield Problem("data", what, repair, serious=False)
 
 
 def _saturated(column: str, names: tuple[str, ...], x: np.ndarray) -> Iterator[Problem]:

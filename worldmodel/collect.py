@@ -98,7 +98,8 @@ def _spread(number: int, share: float) -> bool:
 def executor(spec: DataSpec, seed: int, config: CollectConfig, phases: bool) -> Executor:
     """What turns the wanted actions of the episode with this seed into the executed ones."""
     rng = np.random.default_rng([seed, 1])
-    return Exploration(spec.A, rng) if phases else Disturbance(spec.A, config, rng)
+    names = spec.action_names
+    return Exploration(names, rng) if phases else Disturbance(names, config, rng)
 
 
 def run_episode(env: Any, policy: Actor, spec: DataSpec, seed: int, disturb: Executor) -> Episode:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from worldmodel.build import did_you_mean
+from worldmodel.adapt import AdaptConfig, adapt
+from worldmodel.build import did_you_mean, plain
 from worldmodel.errors import RunError, UserError
 from worldmodel.shipped import find_checkpoint, weights_sha256
 
@@ -94,7 +95,7 @@ def _override(text: str, known: Mapping[str, list[str]], command: str) -> list[s
             path = str(find_checkpoint(value, words)).replace("'", "\\'")
             return ["policy=checkpoint", f"++policy.path='{path}'"]
         if value not in known[key]:
-            other = "\n  any other Gymnasium env is env.id=…" if key == "env" else ""
+            other = "\n  any other: env=gymnasium env.id=…" if key == "env" else ""
             raise UserError(
                 f"{key}: unknown choice '{value}'{did_you_mean(value, known[key])}\n"
                 f"  known: {', '.join(known[key])}{other}"
@@ -128,6 +129,9 @@ class EnvConfig:
     )
     render_mode: str | None = field(
         default=None, metadata={"help": "rgb_array: videos show env.render(), not the cameras"}
+    )
+    adapt: AdaptConfig = field(
+        default_factory=AdaptConfig, metadata={"help": "how its spaces become the model's"}
     )
     options: dict[str, Any] = field(
         default_factory=dict,
@@ -175,7 +179,11 @@ class PolicyConfig:
 
 
 def make_env(config: EnvConfig) -> gymnasium.Env:
-    """The env that ``config`` names; UserError for an unknown id or option."""
+    """The env that ``config`` names, with spaces as a DataSpec describes them.
+
+    UserError for an unknown id or option, or spaces that can't be had; RunError where a package is
+    missing.
+    """
     try:
         import envs  # noqa: F401  (registers the tasks, chooses the rendering backend)
     except RuntimeError as error:
@@ -183,14 +191,20 @@ def make_env(config: EnvConfig) -> gymnasium.Env:
     import gymnasium
 
     module, _, name = config.id.rpartition(":")
+    if not name:
+        raise UserError("env.id is needed: env.id=Name-v0, or env.id=module:Name-v0")
     try:
         if module:
             importlib.import_module(module)
         options = dict(config.options)
         if config.render_mode is not None:
             options["render_mode"] = config.render_mode
+        elif config.adapt.pixels:
+            options["render_mode"] = "rgb_array"
         _check_options(name, options)
-        return gymnasium.make(name, **options)
+        return adapt(gymnasium.make(name, **options), config.adapt)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise RunError(f"env '{config.id}': {error}") from error
     except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
         ours = [known for known in gymnasium.registry if known.startswith("worldmodel/")]
         raise UserError(
@@ -266,6 +280,8 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
         "env_options": {**env.options, "render_mode": env.render_mode},
         "policy": policy.path or policy.name,
     }
+    if env.adapt != AdaptConfig():
+        about["env_adapt"] = plain(env.adapt)
     for name in ("noise", "candidates", "budget_ms"):
         if getattr(policy, name) != getattr(PolicyConfig(), name):
             about[name] = getattr(policy, name)

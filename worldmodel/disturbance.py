@@ -8,6 +8,7 @@ only success.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,25 +23,36 @@ class Executor(Protocol):
     def __call__(self, wanted: np.ndarray, step: int) -> np.ndarray: ...
 
 
+def grippers(names: Sequence[str]) -> np.ndarray:
+    """(A,) bool, the actions that open and close a gripper: those whose name begins so."""
+    return np.array([name.startswith("gripper") for name in names])
+
+
+def noisiness(names: Sequence[str]) -> np.ndarray:
+    """(A,) how much of the noise each action gets: a gripper none, and a third what tilts the hand
+    (delta_rx, delta_ry), which sees little when it points far from the work."""
+    tilts = np.array([name.startswith(("delta_rx", "delta_ry")) for name in names])
+    return np.where(grippers(names), 0.0, np.where(tilts, 0.33, 1.0))
+
+
 class Disturbance:
     """From the wanted action to the executed one, for one episode.
 
     Correlated noise (AR(1), 0.7) of a level drawn per episode, and at times a push of LENGTH steps,
-    in which the gripper may also flip. The last dimension is taken for the gripper and gets no
-    noise; of an arm's 7 actions those that tilt the hand (3 and 4) get a third.
+    in which a gripper may also flip. A gripper gets no noise, what tilts a hand a third: see
+    :func:`grippers` and :func:`noisiness`.
     """
 
     LENGTH = 4
 
-    def __init__(self, A: int, config: CollectConfig, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(
+        self, names: Sequence[str], config: CollectConfig, rng: np.random.Generator
+    ) -> None:
+        self.rng, A = rng, len(names)
         self.level = rng.uniform(0, config.action_noise)
         self.start = int(rng.integers(3, 30)) if rng.random() < config.burst else None
         self.push = 0.9 * rng.normal(size=A)
-        self.weight = np.ones(A)
-        if A == 7:
-            self.weight[3:5] = 0.33
-        self.weight[-1] = 0.0
+        self.grips, self.weight = grippers(names), noisiness(names)
         self.noise = np.zeros(A)
 
     def __call__(self, wanted: np.ndarray, step: int) -> np.ndarray:
@@ -51,7 +63,7 @@ class Disturbance:
         if self.start is not None and self.start <= step < self.start + self.LENGTH:
             added = added + self.push
             if self.rng.random() < 0.2:
-                executed[-1] = -executed[-1]
+                executed[self.grips] *= -1
         return np.clip(executed + self.weight * added, -1.0, 1.0).astype(np.float32)
 
 
@@ -59,20 +71,18 @@ class Exploration:
     """From the wanted action to the executed one, for one exploratory episode.
 
     Phases of 4 to 15 steps, drawn anew when one ends: ``follow`` the wanted action with strong
-    noise, ``wander`` along smooth random motion, ``contrary``, as wanted with the gripper (the last
-    dimension) inverted, and ``idle``. Whoever acts brings the robot near the objects; the phases
-    make it fail there.
+    noise, ``wander`` along smooth random motion, ``contrary``, as wanted with the gripper inverted
+    (all of the action where there is none), and ``idle``. Whoever acts brings the robot near the
+    objects; the phases make it fail there.
     """
 
     PHASES = ("follow", "wander", "contrary", "idle")
     SHARES = (0.45, 0.30, 0.18, 0.07)
 
-    def __init__(self, A: int, rng: np.random.Generator) -> None:
-        self.rng, self.A, self.ends, self.phase = rng, A, 0, ""
-        self.weight = np.ones(A)
-        if A == 7:
-            self.weight[3:5] = 0.33  # hands that point far from the work show little
-        self.weight[-1] = 0.0
+    def __init__(self, names: Sequence[str], rng: np.random.Generator) -> None:
+        self.rng, self.A, self.ends, self.phase = rng, len(names), 0, ""
+        self.grips, self.weight = grippers(names), noisiness(names)
+        self.contrary = self.grips if self.grips.any() else np.ones(self.A, bool)
 
     def __call__(self, wanted: np.ndarray, step: int) -> np.ndarray:
         """The action to execute, in [-1, 1]."""
@@ -88,10 +98,10 @@ class Exploration:
             executed = wanted + self.weight * self.level * self.noise
         elif self.phase == "wander":
             executed = self.weight * 0.7 * self.noise
-            executed[-1] = self.grip
+            executed[self.grips] = self.grip
         elif self.phase == "contrary":
             executed = wanted + self.weight * 0.3 * self.noise
-            executed[-1] = -wanted[-1]
+            executed[self.contrary] -= 2 * wanted[self.contrary]
         else:
             executed = np.zeros(self.A)
         return np.clip(executed, -1.0, 1.0).astype(np.float32)

@@ -22,7 +22,10 @@ EXTRAS = {  # extra -> (import name, what for)
     "log": ("tensorboard", "training curves in TensorBoard"),
     "rl": ("stable_baselines3", "agents inside the model"),
     "data": ("h5py", "HDF5 datasets"),
-    "robosuite": ("robosuite", "the speed comparison of `worldmodel bench env`"),
+    "classic": ("pygame", "env=pendulum, and other envs that Gymnasium draws with it"),
+    "ogbench": ("ogbench", "env=ogbench_cube"),
+    "metaworld": ("metaworld", "env=metaworld_reach, in an environment of its own"),
+    "robosuite": ("robosuite", "env=robosuite_lift, env=robosuite_can, in one of its own"),
     "menagerie": ("mujoco_menagerie", "the detailed Panda model"),
 }
 

@@ -36,7 +36,7 @@ class EndlessConfig:
 
 
 def endless(
-    model: WorldModel, policy: Actor, probe: StateProbe, recordings: Sequence[Recording],
+    model: WorldModel, policy: Actor, probe: StateProbe | None, recordings: Sequence[Recording],
     count: Count | None, config: EndlessConfig, sampler: RolloutConfig, seed: int, out: Path,
     on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
@@ -44,8 +44,11 @@ def endless(
 
     Writes ``videos/endless.mp4`` and ``endless.jsonl`` as it goes, and returns the figures.
     """
-    hand, story = probe.positions[0], recordings[0]
-    tells = np.allclose(story.truth[hand], story.proprio[:, :3], atol=1e-3)  # proprio has it too
+    story = recordings[0]
+    hand = probe.positions[0] if probe is not None else ""
+    tells = bool(hand) and story.truth[hand].shape == story.proprio[:, :3].shape
+    if tells:  # whether proprio has it too
+        tells = np.allclose(story.truth[hand], story.proprio[:, :3], atol=1e-3)
     real = np.concatenate([_colour(r.images) for r in recordings])
     mean, std = real.mean(0), real.std(0)
     generators, verdicts = generators_from(seed, 1), Verdicts(1)
@@ -79,7 +82,7 @@ def endless(
             if n % config.sample == 0:
                 z = (_colour(picture[None])[0] - mean) / std
                 rows.append({"step": n, "z": z.tolist()})
-                if tells:
+                if tells and probe is not None:
                     place = probe.read(picture[None])[hand][0]
                     gap = np.linalg.norm(place - proprio[0, :3].cpu().numpy())
                     rows[-1]["arm"] = bool(gap < FAR)

@@ -20,22 +20,25 @@ class Fidelity:
     """Errors of imagined episodes; arrays are (episodes, steps), NaN past an episode's end."""
 
     def __init__(
-        self, imagined: Sequence[np.ndarray], recordings: Sequence[Recording], probe: StateProbe,
-        cameras: tuple[str, ...], count: Count | None,
+        self, imagined: Sequence[np.ndarray], recordings: Sequence[Recording],
+        probe: StateProbe | None, cameras: tuple[str, ...], count: Count | None,
     ) -> None:  # fmt: skip
-        """``imagined``: per episode uint8 (T, C, h, w, 3), beside o_1 … o_T of its recording."""
+        """``imagined``: per episode uint8 (T, C, h, w, 3), beside o_1 … o_T of its recording.
+
+        Without a ``probe`` nothing is read off them: pictures are compared with pictures.
+        """
         steps = max(map(len, imagined))
-        self.probe, self.arrays = probe, {}
+        self.arrays: dict[str, np.ndarray] = {}
         for i, (frames, real) in enumerate(zip(imagined, recordings, strict=True)):
             T = len(frames)
-            found, shown = probe.read(frames), real.images[1 : T + 1]
+            shown, found = real.images[1 : T + 1], probe.read(frames) if probe else {}
             row: dict[str, np.ndarray] = {
                 "psnr": np.minimum(psnr(frames, shown), 60.0).mean(-1)  # inf where nothing moved
             }
-            for name in probe.positions:
+            for name in probe.positions if probe else ():
                 wrong = found[name] - real.truth[name][1 : T + 1]
                 row[f"{name}_mm"] = 1000 * np.linalg.norm(wrong, axis=-1)
-            for name in probe.flags:
+            for name in probe.flags if probe else ():
                 row[f"{name}_agreement"] = (found[name] == real.truth[name][1 : T + 1]).astype(
                     float
                 )

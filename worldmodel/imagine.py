@@ -23,6 +23,7 @@ from worldmodel.probe import StateProbe, own_error
 from worldmodel.recording import Recording, check_truth, record
 from worldmodel.retrace import Retraced, dream, watch
 from worldmodel.rollout import RolloutConfig
+from worldmodel.spec import attribute
 from worldmodel.trials import MakeEnv, MakePolicy
 
 #: what is imagined: name -> `explore` of record(); in mistakes an expert acts that errs
@@ -52,7 +53,7 @@ class ImagineConfig:
 
 def imagine(
     make_env: MakeEnv, who: Mapping[str, MakePolicy], make_own: MakePolicy, model: WorldModel,
-    probe: StateProbe, config: ImagineConfig, branches: BranchConfig, long: EndlessConfig,
+    probe: StateProbe | None, config: ImagineConfig, branches: BranchConfig, long: EndlessConfig,
     sampler: RolloutConfig, out: Path, about: dict[str, Any],
     on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
@@ -60,7 +61,8 @@ def imagine(
 
     Each episode starts from one real observation and takes the actions that were executed in the
     simulator: for every kind in ``who``, of those in BEHAVIOURS, by the policy named there.
-    ``make_own`` is the model's own policy, for the long run.
+    ``make_own`` is the model's own policy, for the long run. Without a ``probe`` only pictures and
+    proprioception are compared, and not whether actions matter.
     ``on_progress`` is told of every episode acted, imagined and judged: see
     :func:`total_progress`.
     """
@@ -68,7 +70,7 @@ def imagine(
     actors = {kind: make_policy(env) for kind, make_policy in who.items()}
     studies, matter, run = {}, {}, {}
     everything: list[tuple[Recording, Retraced, Retraced]] = []
-    count = getattr(env.unwrapped, "count", None)
+    count = attribute(env, "count")
     unnoised = replace(sampler, context_noise=0.0)
     try:
         for kind, actor in actors.items():
@@ -76,7 +78,8 @@ def imagine(
             for seed in range(config.seed, config.seed + config.episodes):
                 recordings.append(record(env, actor, model.spec, seed, explore, config.steps))
                 on_progress(1, f"{kind}: acted with seed {seed}")
-            check_truth(recordings)
+            if probe is not None:
+                check_truth(recordings)
 
             def told(n: int, kind: str = kind) -> None:
                 on_progress(n, f"{kind}: imagined")
@@ -110,15 +113,19 @@ def imagine(
                 name = f"{kind}_{r.seed}.mp4"
                 write_comparison(out / "videos" / name, r.images[1:], frames)
             if kind == "demonstrations":
-                matter = branch(
-                    env, model, probe, recordings, branches, sampler, config.seed, on_progress
-                )
+                if probe is not None:
+                    matter = branch(
+                        env, model, probe, recordings, branches, sampler, config.seed, on_progress
+                    )
+                else:
+                    on_progress(branches.starts, "no probe: no branches")
                 if long.steps:
                     run = endless(
                         model, make_own(env), probe, recordings, count, long, sampler, config.seed,
                         out, on_progress,
                     )  # fmt: skip
-            studies[kind]["probe"] = own_error(probe, recordings)
+            studies[kind]["proprio_rmse"] = proprio_error(dreamt, recordings)
+            studies[kind]["probe"] = own_error(probe, recordings) if probe is not None else {}
     finally:
         env.close()
     result = {
@@ -171,7 +178,9 @@ def drift(dreamt: Sequence[Retraced], recordings: Sequence[Recording]) -> dict[s
 
     For envs whose proprioception begins with the position of what the truth names first.
     """
-    first = next(iter(recordings[0].truth))
+    first = next(iter(recordings[0].truth), "")
+    if not first or recordings[0].truth[first].shape != recordings[0].proprio[:, :3].shape:
+        return {}
     if not np.allclose(recordings[0].truth[first], recordings[0].proprio[:, :3], atol=1e-3):
         return {}
     wrong = [
@@ -181,3 +190,9 @@ def drift(dreamt: Sequence[Retraced], recordings: Sequence[Recording]) -> dict[s
     rows = {f"step {n}": [w[n - 1] for w in wrong if len(w) >= n] for n in (1, 5, 10, 30, 100)}
     rows["whole episode"] = [float(np.median(w)) for w in wrong]
     return {k: median_interval(np.array(v)) for k, v in rows.items() if len(v) >= 5}
+
+
+def proprio_error(dreamt: Sequence[Retraced], recordings: Sequence[Recording]) -> list[float]:
+    """(P,) root mean square error of imagined proprioception over all steps, in its own units."""
+    wrong = [d.proprio - r.proprio[1:] for d, r in zip(dreamt, recordings, strict=True)]
+    return np.sqrt(np.mean(np.concatenate(wrong) ** 2, axis=0)).tolist()

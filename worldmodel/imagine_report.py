@@ -24,12 +24,19 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
         figures = result[kind]["imagined"]
         for name in (*millimetres, *(n for n in names if n.endswith("_agreement"))):
             cards[f"{kind}: {_label(name)}"] = _show(name, figures[name])
+        if not millimetres:
+            cards[f"{kind}: PSNR [dB]"] = _show("psnr", figures["psnr"])
         cards[f"{kind}: imagined steps/s"] = f"{study['steps_per_s']:.0f}"
     report.figures(cards)
     report.text(
         "From one real observation on, the model sees nothing but its own pictures, and takes the "
-        "actions that the simulator took. A state probe, trained on simulator frames, reads both. "
-        "Brackets are 95 % bootstrap intervals over episodes; medians for mm, means for the rest."
+        "actions that the simulator took. "
+        + (
+            "A state probe, trained on simulator frames, reads both. "
+            if millimetres
+            else "No state probe reads them: pictures are compared with pictures. "
+        )
+        + "Brackets are 95 % bootstrap intervals over episodes; medians for mm, means for the rest."
     )
     for kind, study in studies.items():
         report.heading(kind.capitalize())
@@ -39,7 +46,7 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
                 figures = result[kind][name]
                 rows.append([name, *(_show(n, figures[n]) for n in names)])
         report.table(["frames", *map(_label, names)], rows)
-        for name in millimetres:
+        for name in millimetres or ["psnr"]:
             lines = {}
             for row in ("imagined", "history not noised", "first frame repeated"):
                 steps, middle, low, high = study[row].curve(name)
@@ -54,7 +61,26 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
             report.text("Where imagined proprioception puts the gripper, error in mm (median):")
             report.table([*drift], [[_show("_mm", v) for v in drift.values()]])
     _outcomes(report, result["outcomes"])
-    actions = result["actions"]
+    if result["actions"]:
+        _actions(report, result["actions"])
+    if result["endless"]:
+        report.heading("One long run, the model's own policy in the loop").text(
+            "The scene begins anew from another real observation when the model says that the task "
+            "is done, or after a while. Colours are channel means, in standard deviations of real "
+            "frames; arm and object are looked for in every few frames."
+        )
+        rows = [[name.replace("_", " "), _show(name, v)] for name, v in result["endless"].items()]
+        report.table(["what", "figure"], rows)
+    probes = {kind: study["probe"] for kind, study in studies.items()}
+    if any(probes.values()):
+        rows = [[kind, *(_show(k, v) for k, v in error.items())] for kind, error in probes.items()]
+        columns = map(_label, next(iter(probes.values())))
+        report.heading("The probe's own error, on these real frames")
+        report.table(["", *columns], rows)
+    report.write(out / "report.html")
+
+
+def _actions(report: Report, actions: dict[str, Any]) -> None:
     report.heading("Do actions matter?").text(
         f"{actions['starts']} starts in the midst of demonstrations, {actions['branches']} random "
         f"action sequences of {actions['length']} steps from each: what moved, imagined against "
@@ -73,19 +99,6 @@ def write_report(result: dict[str, Any], studies: dict[str, dict[str, Any]], out
                 f"{value['top1_regret_mm']:.1f} mm against the best one; a random choice loses "
                 f"{value['random_regret_mm']:.1f} mm."
             )
-    if result["endless"]:
-        report.heading("One long run, the model's own policy in the loop").text(
-            "The scene begins anew from another real observation when the model says that the task "
-            "is done, or after a while. Colours are channel means, in standard deviations of real "
-            "frames; arm and object are looked for in every few frames."
-        )
-        rows = [[name.replace("_", " "), _show(name, v)] for name, v in result["endless"].items()]
-        report.table(["what", "figure"], rows)
-    probes = {kind: study["probe"] for kind, study in studies.items()}
-    rows = [[kind, *(_show(k, v) for k, v in error.items())] for kind, error in probes.items()]
-    columns = map(_label, next(iter(probes.values())))
-    report.heading("The probe's own error, on these real frames").table(["", *columns], rows)
-    report.write(out / "report.html")
 
 
 def _outcomes(report: Report, outcomes: dict[str, dict[str, Any]]) -> None:

@@ -194,7 +194,10 @@ class CheckpointOptions:
 class RolloutOptions(CheckpointOptions):
     probe: str = field(
         default="pick_can_probe",
-        metadata={"help": "state probe that judges the frames: folder, or name of a shipped one"},
+        metadata={
+            "help": "state probe that judges the frames: folder, or name of a shipped one; not "
+            "used where the env has no truth() for it to read, and with ''"
+        },
     )
 
 
@@ -204,11 +207,23 @@ def run_rollout(
 ) -> None:  # fmt: skip
     from worldmodel import checkpoint
     from worldmodel.imagine import imagine, total_progress
-    from worldmodel.probe import load_probe
+    from worldmodel.probe import check_probe, load_probe
+    from worldmodel.recording import truth_of
+    from worldmodel.spec import check_spaces
 
     model = checkpoint.load(find_checkpoint(options.checkpoint)).model
-    probe, _ = load_probe(find_probe(options.probe))
-    about = {**identity(env, policy), "checkpoint": options.checkpoint, "probe": options.probe}
+    made = make_env(env)
+    check_spaces(model.spec, made.observation_space, made.action_space)
+    made.reset(seed=config.seed)
+    truth, probe = truth_of(made), None
+    made.close()
+    if options.probe and truth:
+        probe, _ = load_probe(find_probe(options.probe))
+        check_probe(probe, options.probe, model.spec, truth)
+    else:
+        print("no state probe: pictures and proprioception are compared, and no positions")
+    name = options.probe if probe else ""
+    about = {**identity(env, policy), "checkpoint": options.checkpoint, "probe": name}
     own = PolicyConfig(name="checkpoint", path=str(find_checkpoint(options.checkpoint)))
     plays = partial(make_policy, policy)
     who: dict[str, MakePolicy] = {"demonstrations": plays, "explorations": plays}
@@ -226,7 +241,7 @@ def run_rollout(
             for name, value in figures.items()
             if name.endswith("_mm")
         )
-        print(f"{kind}: {errors}, PSNR {figures['psnr'][0]:.1f} dB")
+        print(f"{kind}: {errors}{', ' * bool(errors)}PSNR {figures['psnr'][0]:.1f} dB")
     done(folder)
 
 

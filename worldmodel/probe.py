@@ -8,7 +8,7 @@ goes with every use of it. Places are read by spatial soft-argmax [Levine et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from worldmodel.errors import UserError
 from worldmodel.metrics import median_interval
 from worldmodel.normalize import images_to_float
 from worldmodel.recording import Recording, check_truth
+from worldmodel.spec import DataSpec
 
 FORMAT = 2  # of the file
 FILE = "probe.safetensors"
@@ -160,6 +161,23 @@ def blurred(images: Tensor, g: torch.Generator) -> Tensor:
         x = F.conv2d(x, kernel.view(1, 1, 1, 3).expand(3, 1, 1, 3), groups=3)
     soft = x.permute(0, 2, 3, 1).round().to(torch.uint8).unflatten(0, (half, images.shape[1]))
     return torch.cat([soft, images[half:]])
+
+
+def check_probe(
+    probe: StateProbe, name: str, spec: DataSpec, truth: Mapping[str, np.ndarray]
+) -> None:
+    """UserError when it does not read the pictures of ``spec``, or reads what the env's truth does
+    not tell."""
+    expected = len(spec.cameras), spec.image_size
+    unknown = sorted({*probe.positions, *probe.flags} - set(truth))
+    if (probe.cameras, tuple(probe.size)) != expected or unknown:
+        read = ", ".join((*probe.positions, *probe.flags))
+        raise UserError(
+            f"probe '{name}' reads {read} from {probe.cameras} cameras of {tuple(probe.size)} px; "
+            f"here are {expected[0]} of {expected[1]} px and {', '.join(truth)}. Train one, "
+            "`worldmodel probe env=… out=runs/probe/mine`, and give probe=runs/probe/mine; or do "
+            "without: probe=\\'\\'"
+        )
 
 
 def own_error(probe: StateProbe, recordings: list[Recording]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from worldmodel.collect import CollectConfig, executor
 from worldmodel.errors import UserError
-from worldmodel.spec import DataSpec
+from worldmodel.spec import DataSpec, attribute
 from worldmodel.trials import Actor
 
 
@@ -60,7 +60,7 @@ def replay(env: Any, spec: DataSpec, seed: int, actions: np.ndarray) -> Recordin
     obs, _ = env.reset(seed=seed)
     tape = _Tape(env, spec, seed, obs)
     for action in actions:
-        tape.add(action, env.unwrapped.step(action))
+        tape.add(action, env.step(action))
     return tape.recording()
 
 
@@ -98,8 +98,8 @@ class _Tape:
 
 def truth_of(env: Any) -> dict[str, np.ndarray]:
     """What the env's ``truth()`` says; nothing for an env without one."""
-    inner = env.unwrapped
-    return {k: np.asarray(v) for k, v in inner.truth().items()} if hasattr(inner, "truth") else {}
+    truth = attribute(env, "truth")
+    return {k: np.asarray(v) for k, v in truth().items()} if truth else {}
 
 
 def check_truth(recordings: list[Recording]) -> None:

@@ -101,22 +101,47 @@ class DataSpec:
         return build(cls, values, "spec")
 
 
+def attribute(env: gymnasium.Env, name: str, default: Any = None) -> Any:
+    """What the outermost wrapper of ``env`` that has an attribute ``name``, or the env, has."""
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else default
+
+
+def is_image(space: gymnasium.Space) -> bool:
+    """Whether a space holds pictures as the model takes them: uint8 (h, w, 3)."""
+    shape = space.shape or ()
+    return space.dtype == np.uint8 and len(shape) == 3 and shape[-1] == 3
+
+
+def frequency_of(env: gymnasium.Env) -> float:
+    """Actions per second [Hz], as the env says; UserError where it doesn't."""
+    found = attribute(env, "control_frequency") or env.metadata.get("render_fps")
+    if not found:
+        raise UserError(
+            "the env says neither its control_frequency nor a render_fps in its metadata; "
+            f"{ADAPT}, with control_frequency=…"
+        )
+    return float(found)
+
+
+ADAPT = "worldmodel.adapt.adapt(env) wraps other people's envs"
+
+
 def spec_of_env(env: gymnasium.Env) -> DataSpec:
     """The DataSpec of a Gymnasium env whose observation is a Dict of images and ``proprio``.
 
-    Names, frequency and task come from the env's attributes where it has them. Raises UserError
-    for spaces that a model of continuous actions and images cannot be trained on.
+    Names, frequency and task come from the attributes of the env, or of wrappers around it, where
+    they have them. Raises UserError for spaces that a model of continuous actions and images cannot
+    be trained on; :func:`worldmodel.adapt.adapt` makes such spaces of others.
     """
     observation, action = env.observation_space, env.action_space
-    inner = env.unwrapped
     if not isinstance(observation, spaces.Dict):
         raise UserError(
             f"observation space: got {observation}, expected a Dict of images (uint8, h x w x 3) "
-            "and 'proprio'; wrap the env"
+            f"and 'proprio'; {ADAPT}"
         )
     boxes = {name: space for name, space in observation.items() if isinstance(space, spaces.Box)}
-    images = {n: s for n, s in boxes.items() if s.dtype == np.uint8 and len(s.shape) == 3}
-    cameras = tuple(getattr(inner, "cameras", images))
+    images = {n: s for n, s in boxes.items() if is_image(s)}
+    cameras = tuple(attribute(env, "cameras", images))
     if not images or set(cameras) != set(images):
         raise UserError(
             f"observation space: got images {sorted(images)}, expected "
@@ -125,44 +150,41 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
         )
     sizes = {images[name].shape[:2] for name in cameras}
     if len(sizes) > 1:
-        raise UserError(
-            f"image sizes: got {sorted(sizes)}, expected one for all cameras; resize them"
-        )
+        raise UserError(f"image sizes: got {sorted(sizes)}, expected one for all cameras; {ADAPT}")
     if "proprio" not in boxes or len(boxes["proprio"].shape) != 1:
-        raise UserError("observation space: expected a vector 'proprio', got none; wrap the env")
+        raise UserError(f"observation space: expected a vector 'proprio', got none; {ADAPT}")
     if not isinstance(action, spaces.Box) or len(action.shape) != 1 or not action.is_bounded():
         raise UserError(
-            f"action space: got {action}, expected a bounded Box of one dimension; "
-            "wrap the env (gymnasium.wrappers.RescaleAction)"
+            f"action space: got {action}, expected a bounded Box of one dimension: the model's "
+            "actions are continuous"
         )
     if not (np.allclose(action.low, -1) and np.allclose(action.high, 1)):
         raise UserError(
-            f"action space: got bounds {action.low} to {action.high}, expected -1 to 1; "
-            "wrap the env in gymnasium.wrappers.RescaleAction(env, -1, 1)"
+            f"action space: got bounds {action.low} to {action.high}, expected -1 to 1; {ADAPT}"
         )
     P, A, (h, w) = boxes["proprio"].shape[0], action.shape[0], next(iter(sizes))
     options = dict(env.spec.kwargs) if env.spec is not None else {}
     options.pop("render_mode", None)
+    if attribute(env, "adapted"):
+        options["adapt"] = attribute(env, "adapted")
     return DataSpec(
         env=env.spec.id if env.spec is not None else "",
         env_options={k: list(v) if isinstance(v, tuple) else v for k, v in options.items()},
         cameras=cameras,
         image_size=(h, w),
-        proprio_names=tuple(getattr(inner, "proprio_names", [f"proprio_{i}" for i in range(P)])),
-        action_names=tuple(getattr(inner, "action_names", [f"action_{i}" for i in range(A)])),
-        control_frequency=float(
-            getattr(inner, "control_frequency", env.metadata.get("render_fps", 10))
-        ),
-        tasks=tuple(getattr(inner, "task_names", ())) or (task_of(env),),
+        proprio_names=tuple(attribute(env, "proprio_names", [f"proprio_{i}" for i in range(P)])),
+        action_names=tuple(attribute(env, "action_names", [f"action_{i}" for i in range(A)])),
+        control_frequency=frequency_of(env),
+        tasks=tuple(attribute(env, "task_names", ())) or (task_of(env),),
         proprio_low=tuple(boxes["proprio"].low.tolist()),
         proprio_high=tuple(boxes["proprio"].high.tolist()),
-        mounts={k: Mount(**v) for k, v in getattr(inner, "mounts", {}).items()},
+        mounts={k: Mount(**v) for k, v in attribute(env, "mounts", {}).items()},
     )
 
 
 def task_of(env: gymnasium.Env) -> str:
     """The name of the task that an env asks for in the running episode."""
-    name = getattr(env.unwrapped, "task_name", "") or (env.spec.id if env.spec else "task")
+    name = attribute(env, "task_name") or (env.spec.id if env.spec else "task")
     return str(name)
 
 

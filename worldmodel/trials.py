@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from worldmodel.errors import RunError, UserError
-from worldmodel.spec import task_of
+from worldmodel.spec import frequency_of, task_of
 from worldmodel.video import side_by_side, write_mp4
 
 MakeEnv = Callable[[], Any]  # () -> gymnasium.Env
@@ -195,7 +195,7 @@ def _film(frames: list[list[np.ndarray]]) -> np.ndarray:
 
 
 def _frames_per_second(env: Any) -> float:
-    return float(getattr(env.unwrapped, "control_frequency", env.metadata.get("render_fps", 10)))
+    return frequency_of(env)
 
 
 def _check_observation(obs: Mapping[str, np.ndarray], step: int, seed: int) -> None:

@@ -103,9 +103,9 @@ def make_session(
     from worldmodel.play.game import Game
     from worldmodel.play.session import Session
     from worldmodel.probe import load_probe
+    from worldmodel.spec import attribute
 
     made = make_env(env)
-    inner: Any = made.unwrapped
     probe = load_probe(find_probe(config.probe))[0] if config.probe else None
     dataset = None
     if config.data is not None:
@@ -118,7 +118,7 @@ def make_session(
         model = checkpoint.load(place).model
         own = make_policy(PolicyConfig(name="checkpoint", path=str(place)), env)
         drivers = {"policy": (own, True)}
-        if hasattr(inner, "expert"):
+        if attribute(made, "expert"):
             drivers["expert"] = (make_policy(PolicyConfig(), env), False)
         return Game(env, model, drivers, probe, sampler, config.history)
 

@@ -11,7 +11,7 @@ import numpy as np
 from worldmodel.dataset import Dataset
 from worldmodel.errors import UserError
 from worldmodel.play.game import YOU, Game, Moment
-from worldmodel.spec import task_of
+from worldmodel.spec import attribute, task_of
 
 RECORDED = "recorded"  # the driver that repeats a dataset's episode
 
@@ -32,7 +32,7 @@ class Session:
         self.out, self.dataset = out, dataset
         self.tape: np.ndarray | None = None
         self.choose(self.checkpoints[0])
-        self.keys = getattr(env.unwrapped, "keys", None) or _digits(self.game.model.spec.A)
+        self.keys = attribute(env, "keys") or _digits(self.game.model.spec.A)
 
     def close(self) -> None:
         self.env.close()
@@ -50,7 +50,7 @@ class Session:
     @property
     def tasks(self) -> list[str]:
         """Tasks to choose from, where the env has several and takes one as reset's option."""
-        return list(getattr(self.env.unwrapped, "task_names", ()))
+        return list(attribute(self.env, "task_names", ()))
 
     def start(self, seed: int, task: str = "") -> Moment:
         """The env's start of this seed; of this task, where there are several ('': the seed's)."""
