@@ -106,7 +106,7 @@ def test_a_world_without_an_arm_goes_the_whole_way(
 ) -> None:
     pytest.importorskip("pygame")
     data, run = tmp_path / "data", tmp_path / "run"
-    collect = ["collect", "env=pendulum", "episodes=4", "explore=0.5", "workers=1", "shard=2"]
+    collect = ["collect", "env=pendulum", "episodes=4", "explore=0.5", "workers=1", "per_file=2"]
     assert cli.main([*collect, f"out={data}"]) == 0
     assert cli.main(["data", "check", f"data={data}"]) == 0
     assert cli.main([*TRAIN, *SMALL, f"data={data}", f"out={run}"]) == 0
