@@ -52,10 +52,11 @@ RECIPE = 17_000 * 16
 def random_segments(spec: DataSpec, batch: int, steps: int, chunk: int) -> Segment:
     images = torch.randint(0, 256, (batch, steps + 1, len(spec.cameras), *spec.image_size, 3))
     images = images.to(torch.uint8)
+    there = torch.ones(batch, steps, dtype=torch.bool)
     return Segment(
         images, images[:, 0], torch.randn(batch, spec.P), torch.randn(batch, steps + 1, spec.P),
-        torch.ones(batch, steps, dtype=torch.bool), torch.rand(batch, steps, spec.A),
-        torch.rand(batch, steps, chunk, spec.A), torch.ones(batch, steps, chunk, dtype=torch.bool),
+        there, torch.rand(batch, steps, spec.A), there, torch.rand(batch, steps, chunk, spec.A),
+        torch.ones(batch, steps, chunk, dtype=torch.bool),
         torch.zeros(batch, steps, len(OUTCOMES)),
     )  # fmt: skip
 
