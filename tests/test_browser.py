@@ -125,6 +125,31 @@ def test_a_held_key_moves_the_gripper_in_both_worlds(page, key: str, axis: int, 
     assert page.evaluate("play.running") is False
 
 
+def test_from_a_key_to_the_picture_it_takes_little_more_than_the_model(
+    page, record_property
+) -> None:
+    start(page, 4)
+    page.select_option("#pace", "0")
+    page.evaluate("""() => {
+        play.latencies = []; play.takes = [];
+        const shown = show;
+        show = moment => {
+            if (moment.model_ms) play.takes.push(moment.model_ms + moment.simulator_ms);
+            return shown(moment);
+        };
+    }""")
+    page.keyboard.down("ArrowRight")
+    page.wait_for_function("play.latencies.length >= 25", timeout=60_000)
+    page.keyboard.up("ArrowRight")
+    page.evaluate("run(false)")
+    latency = float(np.median(page.evaluate("play.latencies")))
+    takes = page.evaluate("play.takes")
+    record_property("ms from a key to the picture, median", round(latency, 1))
+    print(f"{latency:.0f} ms from a key to the picture; both worlds {np.median(takes):.0f} ms")
+    assert len(takes) >= 25
+    assert latency < 1.5 * np.median(takes) + 60
+
+
 def test_drivers_rewinding_saving_and_coming_back(page) -> None:
     start(page, 5)
     page.select_option("#pace", "0")
