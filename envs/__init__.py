@@ -24,36 +24,19 @@ TASKS = {
     "push_can": "envs.push_can:PushCan",
 }
 
-for _task in TASKS.values():
-    gymnasium.register(
-        id=f"worldmodel/{_task.partition(':')[2]}-v0", entry_point=_task, max_episode_steps=100
-    )
-gymnasium.register(
-    id="worldmodel/ManipulationSuite-v0",
-    entry_point="envs.suite:ManipulationSuite",
-    max_episode_steps=100,
-)
-# other people's tasks: envs/adapters
-gymnasium.register(
-    id="worldmodel/Pendulum-v0",
-    entry_point="envs.adapters.pendulum:Pendulum",
-    max_episode_steps=120,
-)
-gymnasium.register(
-    id="worldmodel/MetaWorld-v0",
-    entry_point="envs.adapters.metaworld:MetaWorld",
-    max_episode_steps=125,
-)
-gymnasium.register(
-    id="worldmodel/OGBenchCube-v0",
-    entry_point="envs.adapters.ogbench:OGBenchCube",
-    max_episode_steps=200,
-)
-gymnasium.register(
-    id="worldmodel/Robosuite-v0",
-    entry_point="envs.adapters.robosuite:Robosuite",
-    max_episode_steps=200,
-)
+#: other people's tasks, and how many steps an episode has
+ADAPTERS = {
+    "Pendulum": ("envs.adapters.pendulum:Pendulum", 120),
+    "MetaWorld": ("envs.adapters.metaworld:MetaWorld", 125),
+    "OGBenchCube": ("envs.adapters.ogbench:OGBenchCube", 200),
+    "Robosuite": ("envs.adapters.robosuite:Robosuite", 200),
+}
+
+_OURS = (*TASKS.values(), "envs.suite:ManipulationSuite")
+for _name, (_entry, _steps) in {
+    **{entry.partition(":")[2]: (entry, 100) for entry in _OURS}, **ADAPTERS
+}.items():  # fmt: skip
+    gymnasium.register(id=f"worldmodel/{_name}-v0", entry_point=_entry, max_episode_steps=_steps)
 # the model as an environment: torch is imported when one is made
 gymnasium.register(
     id="worldmodel/Imagined-v0",

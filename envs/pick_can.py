@@ -28,38 +28,7 @@ GRASPED = 0.03  # m, clearance under the can that counts as grasped
 class PickCan(ArmTask):
     """Lift a soda can (66 x 120 mm, 0.35 kg) by 0.10 m and bring it to the home point.
 
-    A Franka Panda stands at the table's edge. Control runs at 10 Hz (dt = 0.1 s, physics 5 ms).
-    World frame: origin at the robot's base on the table top, x away from the robot, z up.
-
-    ## Action: `Box(-1, 1, (7,), float32)`
-
-    | i | name | 1.0 stands for |
-    |---|---|---|
-    | 0-2 | delta of the commanded TCP position, world x, y, z | 0.03 m (0.3 m/s) |
-    | 3-5 | delta of the commanded orientation, rotation vector about world x, y, z | 0.20 rad |
-    | 6 | gripper: > 0 closes, < 0 opens, 0 keeps the last command | 20 N a finger |
-
-    The commanded pose adds up the deltas. It stays inside the workspace (x 0.24..0.72, y -0.34..
-    0.34, z 0.016..0.36 m; tilt up to 0.6 rad, yaw within +-1.9 rad) and at most 0.06 m and 0.5 rad
-    ahead of the real one. Values beyond [-1, 1] are clipped; NaN raises `ValueError`.
-
-    ## Observation: `Dict`
-
-    | key | space | what |
-    |---|---|---|
-    | `front` | uint8 (h, w, 3) | fixed camera opposite the robot, about 10 mm a pixel at 64 |
-    | `wrist` | uint8 (h, w, 3) | camera on the hand, sees fingertips and can |
-    | `proprio` | float32 (24,) | below; names and units in `proprio_names` |
-
-    | i | `proprio` | unit |
-    |---|---|---|
-    | 0-2 | TCP position x, y, z | m |
-    | 3-8 | hand's x axis and y axis in the world (6-D orientation) | 1 |
-    | 9 | distance between the finger pads, 0..0.08 | m |
-    | 10-12 | commanded minus real TCP position | m |
-    | 13-15 | commanded minus real orientation, rotation vector | rad |
-    | 16 | gripper's command, 1 close, -1 open | 1 |
-    | 17-23 | joint angles | rad |
+    Action, observation and the hand's start: see `envs.task.ArmTask`.
 
     ## Reward
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,7 +67,7 @@ class FakeWindows:
 
 def run(
     out, steps: int = 6, stop: int | None = None, resume=False, poison=False, initial=None,
-    rehearse: float = 0.0,
+    rehearse: float = 0.0, by: int = signal.SIGINT,
 ):  # fmt: skip
     config = TrainConfig(
         steps=steps, batch=4, segment=2, log_every=2, validate_every=4, validate_windows=8,
@@ -78,7 +80,7 @@ def run(
         def interrupted(*args):
             left[0] -= 1
             if left[0] < 0:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), by)
             return sample(*args)
 
         windows.sample = interrupted
@@ -92,10 +94,11 @@ def weights(out) -> dict[str, torch.Tensor]:
     return checkpoint.read_tensors(out / "state.safetensors")[0]
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, by: int) -> None:
     run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", stop=3)
+        run(tmp_path / "cut", stop=3, by=by)
     assert checkpoint.read_tensors(tmp_path / "cut/state.safetensors")[1]["step"] == 3
     run(tmp_path / "cut", resume=True)
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -117,17 +118,21 @@ class Ranks:
     def stops(self) -> Iterator[Callable[[], bool]]:
         """Whether somebody wants this process to stop: Ctrl-C, torchrun or SLURM (SIGTERM).
 
-        Alone, Ctrl-C is a KeyboardInterrupt as ever. With others it waits for the end of an update,
-        where all can stop at once.
+        Alone, SIGTERM is a KeyboardInterrupt as Ctrl-C is. With others both wait for the end of an
+        update, where all can stop at once.
         """
         asked: list[int] = []
-        if self.world == 1:
-            yield lambda: False
+        if threading.current_thread() is not threading.main_thread():
+            yield lambda: False  # signals are another thread's
             return
-        before = {
-            number: signal.signal(number, lambda number, _: asked.append(number))
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+
+        def ask(number: int, _: object) -> None:
+            if self.world == 1:
+                raise KeyboardInterrupt
+            asked.append(number)
+
+        kinds = [signal.SIGTERM] + [signal.SIGINT] * (self.world > 1)
+        before = {number: signal.signal(number, ask) for number in kinds}
         try:
             yield lambda: bool(asked)
         finally:
