@@ -34,12 +34,11 @@ from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import (
     ObjectiveConfig,
     Segment,
-    feature_layers,
     next_count,
-    representation_head,
     self_flow_loss,
 )
 from worldmodel.rehearsal import FLOW_STEPS, REFRESH
+from worldmodel.representation import feature_layers, representation_head
 from worldmodel.spec import DataSpec
 from worldmodel.train import TrainConfig
 from worldmodel.transformer import parameter_count

@@ -12,8 +12,9 @@ from test_train import FakeWindows
 
 from worldmodel.dataset import Dataset
 from worldmodel.model import WorldModel
-from worldmodel.objective import ObjectiveConfig, Segment, representation_head, self_flow_loss
+from worldmodel.objective import ObjectiveConfig, Segment, self_flow_loss
 from worldmodel.rehearsal import dream
+from worldmodel.representation import representation_head
 from worldmodel.windows import Windows
 
 
@@ -73,8 +74,9 @@ def test_an_unknown_action_is_an_absent_one() -> None:
     _, absent, _ = learn(model, tiny_segment(), absent=1.0)
     _, known, _ = learn(model, tiny_segment(), absent=0.0)
     for name in ("loss_next", "loss_change", "loss_outcome"):
-        assert torch.equal(unknown[name], absent[name]), name
-    assert not torch.equal(unknown["loss_next"], known["loss_next"])
+        # not to the bit: how rows are summed depends on the processor
+        torch.testing.assert_close(unknown[name], absent[name], rtol=1e-6, atol=0.0)
+        assert abs(unknown[name] - known[name]) > 1e-5 * known[name]
 
 
 def test_dreams_go_on_without_unknown_actions() -> None:

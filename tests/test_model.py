@@ -14,12 +14,11 @@ from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import (
     ObjectiveConfig,
     Segment,
-    feature_layers,
     history_start,
     motion_loss,
-    representation_head,
     self_flow_loss,
 )
+from worldmodel.representation import feature_layers, representation_head
 from worldmodel.spec import DataSpec, FeatureStats, Mount
 from worldmodel.tokens import patchify, unpatchify, waves
 from worldmodel.transformer import TransformerConfig

@@ -183,7 +183,7 @@ def bench_train(
     if config.threads:
         torch.set_num_threads(config.threads)
     device = pick_device(config.device)
-    state = TrainState(spec, model, OptimConfig(), seed=0).to(device)
+    state = TrainState(spec, model, OptimConfig(), 0, objective.name).to(device)
     context = autocast(device, config.precision)
     if config.compile:
         state.compile()

@@ -8,8 +8,9 @@ import torch
 
 from worldmodel.body import Body
 from worldmodel.model import WorldModel
-from worldmodel.objective import ObjectiveConfig, feature_layers, next_count
+from worldmodel.objective import ObjectiveConfig, next_count
 from worldmodel.painter import Painter
+from worldmodel.representation import feature_layers
 
 
 def stem_flops(model: WorldModel) -> int:

@@ -2,7 +2,7 @@
 
     L = L_gen + gamma L_rep
     L_gen  velocity error of every leaf, a mean per modality, then weighted
-    L_rep  1 - cos(head(student at 0.3 depth), teacher at 0.7 depth), over channels
+    L_rep  worldmodel.representation
 
 The student sees each leaf at two flow times spread over its tokens; the EMA teacher sees the same
 tokens, from the same noise, at the cleaner of the two, against a clean context.
@@ -22,6 +22,7 @@ from worldmodel.flow import DualTime, TimeDistribution, dual_time, interpolate, 
 from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start
 from worldmodel.model import WorldModel
+from worldmodel.representation import feature_layers, masked_mean, representation_loss
 
 if TYPE_CHECKING:
     from worldmodel.windows import Batch
@@ -29,11 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    name: Literal["flow", "dts", "self_flow"] = field(
+    name: Literal["flow", "dts", "self_flow", "mid"] = field(
         default="self_flow",
-        metadata={"help": "flow: one time per leaf; dts: two; self_flow: two and the teacher"},
+        metadata={
+            "help": "flow: one time per leaf; dts: two; self_flow: two and the teacher; mid: one, "
+            "and a second read-out at a third of the depth"
+        },
     )
-    gamma: float = field(default=0.8, metadata={"help": "weight of the representation loss"})
+    gamma: float = field(
+        default=0.8, metadata={"help": "weight of the representation loss, or of that read-out's"}
+    )
     next_ratio: float = field(
         default=0.75, metadata={"help": "share of the steps whose next frame is denoised; 0: none"}
     )
@@ -43,6 +49,9 @@ class ObjectiveConfig:
     )
     mask_plan: float = field(
         default=0.5, metadata={"help": "chance of a whole plan being at the second time"}
+    )
+    time_spread: float = field(
+        default=1.0, metadata={"help": "spread of p(t), before the sigmoid; 0: one time"}
     )
     next_shift: float = field(
         default=2.0, metadata={"help": "shift of p(t) toward noise for frames"}
@@ -97,24 +106,9 @@ class Segment(NamedTuple):
         return cls(*(array.to(device, non_blocking=True) for array in arrays))
 
 
-def representation_head(width: int) -> nn.Sequential:
-    """The student's projection onto the teacher's features [Self-Flow, official SimpleHead]."""
-    return nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-
-
-def feature_layers(depth: int) -> tuple[int, int]:
-    """Student and teacher layers, counted from 1: 0.3 and 0.7 of the depth."""
-    return max(1, round(0.3 * depth)), max(1, round(0.7 * depth))
-
-
 def next_count(steps: int, config: ObjectiveConfig) -> int:
     """J, how many of a segment's next observations are denoised."""
     return max(1, round(config.next_ratio * steps)) if config.next_ratio else 0
-
-
-def masked_mean(x: Tensor, mask: Tensor, ranks: Ranks = ALONE) -> Tensor:
-    """The mean where ``mask`` is up; with other processes, what they all average to it."""
-    return (x * mask).sum() / ranks.count(mask)
 
 
 def history_start(batch: int, steps: int, window: int, cut: float, g: torch.Generator) -> Tensor:
@@ -140,7 +134,7 @@ def self_flow_loss(
     device = batch.proprio.device
     B, T, A = batch.action.shape
     M, H, N = config.plans, batch.plan.shape[2], model.patches
-    dual = config.name != "flow"
+    dual = config.name in ("dts", "self_flow")
     G, mine = ranks.draws(B)  # noise is drawn for G rows, of which these are ours
 
     def noise_like(x: Tensor) -> Tensor:
@@ -180,8 +174,8 @@ def self_flow_loss(
     change = model.change_scale(batch.proprio[:, 1:] - batch.proprio[:, :-1])
     x_next = patches[:, [n + 1 for n in steps]], change[:, steps]
     x_inverse = action[:, :-1]
-    p_next = TimeDistribution(config.next_shift, 1.0, config.next_tail)
-    p_plan = TimeDistribution(config.plan_shift, 1.0, config.plan_tail)
+    p_next = TimeDistribution(config.next_shift, config.time_spread, config.next_tail)
+    p_plan = TimeDistribution(config.plan_shift, config.time_spread, config.plan_tail)
     t_next = DualTime(*map(at, dual_time((G, J), N + 1, p_next, config.mask_next, False, dual, g)))
     t_plan = DualTime(*map(at, dual_time((G, T, M), H, p_plan, config.mask_plan, True, dual, g)))
     t_inv = DualTime(*map(at, dual_time((G, T - 1), 1, p_plan, config.mask_plan, True, dual, g)))
@@ -230,6 +224,7 @@ def self_flow_loss(
     loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
     metrics = {f"loss_{name}": value.detach() for name, (_, value) in terms.items()}
 
+    more: dict[str, Tensor] = {}
     if config.name == "self_flow":
         assert teacher is not None, "self_flow needs an EMA teacher"
         clean = context._replace(patches=patches[:, :-1], obs_time=torch.zeros_like(obs_time))
@@ -238,17 +233,19 @@ def self_flow_loss(
         )
         with torch.no_grad():
             _, target = teacher(clean, cleaner, feature_layer=teacher_layer, stop=True)
-        cosine = {
-            "next": F.cosine_similarity(head(features.next).float(), target.next.float(), dim=-1),
-            "plan": F.cosine_similarity(head(features.plan).float(), target.plan.float(), dim=-1),
+        added, more = representation_loss(head, features, target, known, ranks)
+        loss = loss + config.gamma * added
+    elif config.name == "mid":
+        halfway = head(features)
+        next_error = velocity_loss(halfway.next, x_next[0], t_next.tau[..., :-1, None])
+        plan_error = velocity_loss(halfway.plan.view_as(x_plan), x_plan, t_plan.tau[..., None])
+        more = {
+            "mid_next": masked_mean(next_error.mean((-2, -1)), follows, ranks),
+            "mid_plan": masked_mean(plan_error.mean(-1), plan_mask, ranks),
         }
-        there = {"next": torch.ones_like(cosine["next"]), "plan": known.expand_as(cosine["plan"])}
-        apart = sum(masked_mean(1 - c, there[k], ranks) for k, c in cosine.items()) / len(cosine)
-        loss = loss + config.gamma * apart
-        metrics |= {
-            f"cosine_{k}": masked_mean(c.detach(), there[k], ranks) for k, c in cosine.items()
-        }
-        metrics["feature_norm"] = target.plan.float().norm(dim=-1).mean()
+        added = config.weight_next * more["mid_next"] + config.weight_plan * more["mid_plan"]
+        loss = loss + config.gamma * added
+    metrics |= {name: value.detach() for name, value in more.items()}
     metrics["loss"] = loss.detach()
     return loss, metrics
 

@@ -93,6 +93,10 @@ class TrainConfig:
         default=False, metadata={"help": "compile each block: a minute at the start, then faster"}
     )
     save_minutes: float = field(default=3.0, metadata={"help": "time between saved states"})
+    keep_every: int = field(
+        default=0,
+        metadata={"help": "updates between checkpoints that are kept, in checkpoints/; 0: none"},
+    )
     tensorboard: bool = field(
         default=False, metadata={"help": "log to TensorBoard too; needs the extra [log]"}
     )
@@ -228,7 +232,7 @@ def train(
     ranks.divides("robot_samples", config.robot_samples)
     device = ranks.device or pick_device(config.device)
     context = autocast(device, config.precision)
-    state = TrainState(spec, model, optim, config.seed)
+    state = TrainState(spec, model, optim, config.seed, objective.name)
     if initial is not None:
         state.model.load_state_dict(initial.state_dict())
         state.teacher.load_state_dict(initial.state_dict())
@@ -266,13 +270,15 @@ def train(
         fast = torch.is_autocast_enabled(device.type)
     peak = ranks.world * matmul_rate(torch.bfloat16 if fast else torch.float32, device.type)
 
-    def save() -> None:
-        state.save(file, fingerprint)
+    def save_weights(where: Path) -> None:
         trained = {"step": state.step, "hours": state.seconds / 3600, **fingerprint}
         result = state.result()
         if ranks.first:
-            where, said = out / "checkpoint", {**(about or {}), "training": trained}
-            checkpoint.save(where, state.teacher, said, result)
+            checkpoint.save(where, state.teacher, {**(about or {}), "training": trained}, result)
+
+    def save() -> None:
+        state.save(file, fingerprint)
+        save_weights(out / "checkpoint")
 
     metrics: dict[str, float] = {}
     broken = False
@@ -304,6 +310,8 @@ def train(
                     if log is not None:
                         log.write(state.step, metrics)
                     rows, mark = [], time.monotonic()
+                if config.keep_every and state.step % config.keep_every == 0:
+                    save_weights(out / "checkpoints" / f"{state.step:06d}")
                 bar.advance(1, text=_status(metrics))
                 due = ranks.first and now - saved > 60 * config.save_minutes
                 stop, due = ranks.any(asked_to_stop(), due)

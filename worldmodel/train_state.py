@@ -15,9 +15,9 @@ from worldmodel import checkpoint
 from worldmodel.distributed import ALONE, Ranks, Sharding, gathered, replicate, shard, spread
 from worldmodel.errors import UserError
 from worldmodel.model import ModelConfig, WorldModel
-from worldmodel.objective import representation_head
 from worldmodel.optim import OptimConfig, adamw
 from worldmodel.rehearsal import Dreams
+from worldmodel.representation import head_of
 from worldmodel.spec import DataSpec
 
 
@@ -36,11 +36,15 @@ class Nets(nn.Module):
 class TrainState:
     """The student and its head, the EMA teacher, the optimizer, random states and dreams."""
 
-    def __init__(self, spec: DataSpec, model: ModelConfig, optim: OptimConfig, seed: int) -> None:
+    def __init__(
+        self, spec: DataSpec, model: ModelConfig, optim: OptimConfig, seed: int,
+        objective: str = "self_flow",
+    ) -> None:  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = WorldModel(spec, model)
-            self.head = representation_head(model.trunk.width)
+            numbers = 3 * model.patch**2
+            self.head = head_of(objective, model.trunk.width, numbers, spec.A)
         self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.nets = Nets(self.model, self.head, self.teacher)
         self.ranks = ALONE
