@@ -170,3 +170,30 @@ def test_an_agent_is_trained_and_tried_before_and_after(
     read_report(tmp_path / "report.html")
     assert cli.main([*agent, "updates=3"]) == 2
     assert "updates: 2, now 3" in capsys.readouterr().err
+
+
+def test_objectives_are_trained_acted_with_and_measured_side_by_side(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [w for w in (*TRAIN[1:], *SMALL) if not w.startswith(("steps", "holdout", "threads"))]
+    bench = [
+        "bench", "objective", f"data={place / 'data'}", "holdout=1", "seeds=1", "steps=2",
+        "marks=1", "arms=['flow','mid+objective.gamma=0.5']", f"train={small}", "episodes=1",
+        "eval=['env=pick_can','max_steps=3']", f"out={tmp_path}",
+        "heldout=['windows=30','imagine=2','horizon=2','flow_steps=[2,4]']",
+    ]  # fmt: skip
+    assert cli.main(bench) == 0
+    found = result(tmp_path)
+    assert list(found["arms"]) == ["flow", "mid+objective.gamma=0.5"]
+    for arm in found["arms"].values():
+        assert arm[-1]["updates"] == 2
+        assert np.isfinite(arm[-1]["imagined can [mm]"]).all()
+        assert np.isfinite(arm[-1]["linear read-out of the can [mm]"]).all()
+        assert arm[-1]["loss at flow time"]["0.5"]["plan"] > 0
+    assert found["differences"]["mid+objective.gamma=0.5"]["difference"] == [0, 0, 0]
+    read_report(tmp_path / "report.html")
+    kept = tmp_path / "mid_objective.gamma_0.5" / "seed-0" / "train" / "checkpoints" / "000002"
+    assert load(kept).about["training"]["objective"]["gamma"] == 0.5
+    capsys.readouterr()
+    assert cli.main([*bench, "steps=4"]) == 2
+    assert "steps: 2, now 4" in capsys.readouterr().err

@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
-from worldmodel.jobs import CheckpointOptions, DataOptions, open_dataset, write_table
+from worldmodel.files import write_json
+from worldmodel.jobs import (
+    CheckpointOptions,
+    DataOptions,
+    RolloutOptions,
+    done,
+    open_dataset,
+    write_table,
+)
 from worldmodel.log import progress
-from worldmodel.shipped import find_checkpoint
+from worldmodel.shipped import find_checkpoint, find_probe
 
 if TYPE_CHECKING:
+    from worldmodel.arms import ArmsConfig
     from worldmodel.bench import (
         BenchDataConfig,
         BenchEnvConfig,
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
         BenchRolloutConfig,
         BenchTrainConfig,
     )
+    from worldmodel.heldout import HeldoutConfig
     from worldmodel.model import ModelConfig
     from worldmodel.objective import ObjectiveConfig
     from worldmodel.rollout import RolloutConfig
@@ -87,6 +97,61 @@ def run_bench_rollout(
     steps = [100.0 * (i + 1) for i in range(len(curve))]
     report.chart({"step": (steps, curve)}, x_label="env step", y_label="ms per step")
     write_table(report, {"checkpoint": options.checkpoint, **result}, folder)
+
+
+def run_bench_heldout(
+    folder: Path, options: RolloutOptions, data: DataOptions, config: HeldoutConfig
+) -> None:
+    import torch
+
+    from worldmodel import checkpoint
+    from worldmodel.heldout import heldout, rows_of
+    from worldmodel.probe import load_probe
+    from worldmodel.report import Report
+    from worldmodel.runs import hardware
+    from worldmodel.spec import check_compatible
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    dataset = open_dataset(data.data)
+    check_compatible(dataset.spec, model.spec)
+    probe = load_probe(find_probe(options.probe))[0] if options.probe else None
+    _, held_out = dataset.split(config.holdout)
+    with progress("bench heldout", total=len(config.flow_steps) + 2) as bar:
+        figures = heldout(
+            model, probe, lambda T: dataset.windows(T, model.config.chunk, held_out), config,
+            bar.advance,
+        )  # fmt: skip
+    about = {"checkpoint": options.checkpoint, "data": str(data.data), "holdout": config.holdout}
+    write_json(folder / "result.json", {**about, **figures, "hardware": hardware()})
+    rows = rows_of({**about, **figures})
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    report = Report("Held-out episodes", f"{options.checkpoint} on {data.data}")
+    report.table(["what", "figure"], rows).write(folder / "report.html")
+    done(folder)
+
+
+def run_bench_objective(folder: Path, config: ArmsConfig) -> None:
+    from worldmodel.arms import check_data, run_stages, stages
+    from worldmodel.arms_report import gather, table, write_report
+    from worldmodel.build import plain
+    from worldmodel.runs import claim, hardware
+
+    check_data(config.data)
+    same = {k: v for k, v in plain(config).items() if k not in ("arms", "seeds", "parallel")}
+    claim(folder / "arms.json", same, "arms")
+    trainings = list(stages(config, folder))
+    print(f"{len(trainings)} trainings; each says in its log.txt, under {folder}, how far it is")
+    with progress("bench objective", total=sum(map(len, trainings)), unit="stages") as bar:
+        run_stages(trainings, config.parallel, bar.advance)
+    result = gather(config, folder)
+    write_json(folder / "result.json", {**plain(config), **result, "hardware": hardware()})
+    header, rows = table(result)
+    print("\n".join(" | ".join(row) for row in [header, *rows]))
+    write_report(result, config, folder)
+    done(folder)
 
 
 def untrained_spec(env: EnvConfig) -> DataSpec:

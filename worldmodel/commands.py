@@ -262,6 +262,37 @@ COMMANDS: dict[str, Command] = {
         ),
         job="worldmodel.bench_jobs:run_bench_rollout",
     ),
+    "bench heldout": Command(
+        summary="what a checkpoint knows of held-out episodes, for each number of flow steps",
+        details="Without acting: losses of plans and frames at fixed flow times; the error of "
+        "sampled plans, and of frames imagined along recorded actions (as the state probe reads "
+        "them, in mm, and in dB), for K = 1, 2, 4, 16 denoising steps; and how well a linear "
+        "read-out of the trunk's features finds things.",
+        examples=(
+            "worldmodel bench heldout data=data/pick_can",
+            "worldmodel bench heldout data=data/pick_can checkpoint=runs/train/mine flow_steps=[2]",
+        ),
+        parts=(
+            "worldmodel.jobs:RolloutOptions",
+            " =worldmodel.jobs:DataOptions",
+            "worldmodel.heldout:HeldoutConfig",
+        ),
+        job="worldmodel.bench_jobs:run_bench_heldout",
+    ),
+    "bench objective": Command(
+        summary="objectives side by side: trained, evaluated and measured alike, with curves",
+        details="Trains every arm from every seed on the same data with the same budget, evaluates "
+        "each along its training on the same episodes, and measures it on held-out ones. An arm is "
+        "an objective, with whatever else it differs in: ablations, sizes and baselines are arms "
+        "too. Kill it at any moment: the same command with the same out= goes on.",
+        examples=(
+            "worldmodel bench objective data=data/pick_can steps=2000 train=[compile=true]",
+            "worldmodel bench objective data=data/pick_can arms=[self_flow,'\"self_flow+objective."
+            "gamma=0.4\"'] seeds=1",
+        ),
+        parts=("worldmodel.arms:ArmsConfig",),
+        job="worldmodel.bench_jobs:run_bench_objective",
+    ),
     "bench play": Command(
         summary="frames per second and latency of `worldmodel play`, end to end",
         details="A client asks for steps over the WebSocket, one after another, as a page does.",

@@ -18,6 +18,13 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def sign_test(better: int, worse: int) -> float:
+    """Two-sided p of so uneven a split of the pairs that differ, were both ways as likely: the
+    exact form of McNemar's test."""
+    n, k = better + worse, min(better, worse)
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+
+
 def median_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Median and bootstrap 95 % interval of ``values`` (n,)."""
     return _bootstrap(values, np.median)
