@@ -40,7 +40,7 @@ def test_two_arms_of_one_name_are_refused() -> None:
 
 
 def test_every_arm_of_a_seed_comes_before_the_next_seed() -> None:
-    config = ArmsConfig(DATA, arms=("flow", "dts"), seeds=2, steps=10)
+    config = ArmsConfig(DATA, arms=("flow", "dts"), seeds=2, steps=10, along=1)
     found = list(stages(config, Path("out")))
     who = [todo[0].out.parts[1:3] for todo in found]
     assert who == [("flow", "seed-0"), ("dts", "seed-0"), ("flow", "seed-1"), ("dts", "seed-1")]
@@ -107,7 +107,7 @@ def pretend(config: ArmsConfig, out: Path, wins: dict[str, list[list[bool]]]) ->
 
 
 def test_arms_are_compared_episode_by_episode(tmp_path: Path) -> None:
-    config = ArmsConfig(DATA, arms=("flow", "dts"), seeds=2, steps=10, episodes=4)
+    config = ArmsConfig(DATA, arms=("flow", "dts"), seeds=2, steps=10, episodes=4, along=4)
     flow = [[True, False, False, False], [True, True, False, False]]
     dts = [[True, True, False, False], [True, True, True, False]]
     pretend(config, tmp_path, {"flow": flow, "dts": dts})

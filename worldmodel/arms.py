@@ -45,8 +45,9 @@ class ArmsConfig:
         default=("env=pick_can",), metadata={"help": "words of every evaluation"}
     )
     episodes: int = field(
-        default=100, metadata={"help": "episodes of an evaluation, the same for all; 0: none"}
+        default=100, metadata={"help": "episodes of the last evaluation, the same for all; 0: none"}
     )
+    along: int = field(default=0, metadata={"help": "episodes at each mark before the last"})
     heldout: tuple[str, ...] = field(
         default=(), metadata={"help": "further words of every `worldmodel bench heldout`"}
     )
@@ -56,10 +57,10 @@ class ArmsConfig:
     parallel: int = field(default=0, metadata={"help": "trainings side by side; 0: one per core"})
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.episodes < 0 or self.parallel < 0:
+        if self.seeds < 1 or min(self.episodes, self.along, self.parallel) < 0:
             raise ValueError(
-                f"expected seeds >= 1, episodes and parallel >= 0; got {self.seeds}, "
-                f"{self.episodes} and {self.parallel}"
+                f"expected seeds >= 1, episodes, along and parallel >= 0; got {self.seeds}, "
+                f"{self.episodes}, {self.along} and {self.parallel}"
             )
         arms = [parse_arm(text, self) for text in self.arms]
         if len({arm.folder for arm in arms}) < len(arms) or not arms:
@@ -107,6 +108,11 @@ class Stage:
         return (self.out / "result.json").exists()
 
 
+def episodes_at(config: ArmsConfig, arm: Arm, mark: int) -> int:
+    """How many episodes are acted out after ``mark`` updates."""
+    return config.episodes if mark == arm.marks[-1] else config.along
+
+
 def place(out: Path, arm: Arm, seed: int, mark: int | None = None) -> Path:
     """The folder of a training, or of what was measured of it after ``mark`` updates."""
     run = out / arm.folder / f"seed-{seed}"
@@ -124,9 +130,9 @@ def stages(config: ArmsConfig, out: Path) -> Iterator[list[Stage]]:
             for mark in arm.marks:
                 where, kept = place(out, arm, seed, mark), run / "checkpoints" / f"{mark:06d}"
                 after = f"{who}, after {mark}"
-                if config.episodes:
+                if episodes := episodes_at(config, arm, mark):
                     words = ("eval", f"policy={kept}", "workers=1", "videos=0", *config.eval)
-                    words += (*arm.eval, f"episodes={config.episodes}")
+                    words += (*arm.eval, f"episodes={episodes}")
                     todo.append(Stage(words, where / "eval", f"{after}: evaluated"))
                 words = ("bench", "heldout", f"checkpoint='{kept}'", *shared, "threads=1")
                 words += (f"probe={config.probe or repr('')}", *config.heldout)

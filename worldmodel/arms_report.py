@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.arms import Arm, ArmsConfig, parse_arm, place
+from worldmodel.arms import Arm, ArmsConfig, episodes_at, parse_arm, place
 from worldmodel.metrics import sign_test
 from worldmodel.report import Report
 
@@ -65,7 +65,7 @@ def _at(config: ArmsConfig, out: Path, arm: Arm, mark: int) -> dict[str, Any]:
     logs = [place(out, arm, seed) / "metrics.jsonl" for seed in range(config.seeds)]
     hours = [_hours(log, mark) for log in logs]
     found: dict[str, Any] = {"updates": mark, "hours": float(np.mean(hours))}
-    if config.episodes:
+    if episodes_at(config, arm, mark):
         wins = _wins(config, out, arm, mark)
         found["success"] = bootstrap(wins, lambda w: float(w.mean()))
         found["success of each seed"] = wins.mean(axis=1).tolist()
