@@ -44,12 +44,20 @@ class ModelConfig:
     patch: int = field(default=16, metadata={"help": "side of a square patch in pixels"})
     window: int = field(default=4, metadata={"help": "W, env steps that a token can see"})
     chunk: int = field(default=8, metadata={"help": "H, actions in a plan"})
+    correct: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "numbers of proprioception in which the trunk corrects the robot's own motion "
+            "(none: all; training chooses them at its end)"
+        },
+    )
 
 
 class WorldModel(nn.Module):
     """One transformer that plans actions and predicts what follows from them."""
 
     grid: Tensor
+    corrected: Tensor
 
     def __init__(self, spec: DataSpec, config: ModelConfig) -> None:
         super().__init__()
@@ -89,6 +97,11 @@ class WorldModel(nn.Module):
         )  # fmt: skip
         self.embed_motion = embed_vector(2 * P + A + 2 * WAVES * P, D)
         self.read_change = nn.Linear(D, P)
+        names = spec.proprio_names if config.correct is None else config.correct
+        if unknown := [name for name in names if name not in spec.proprio_names]:
+            raise ValueError(f"model.correct: got {unknown}, expected some of {spec.proprio_names}")
+        corrected = torch.tensor([float(name in names) for name in spec.proprio_names])
+        self.register_buffer("corrected", corrected, persistent=False)
         self.read_action = nn.Linear(D, A)
         self.read_outcome = nn.Linear(D, len(OUTCOMES))
         for layer in (self.read_change, self.read_action, self.read_outcome):
@@ -177,7 +190,7 @@ class WorldModel(nn.Module):
     def _read_change(self, x: Tensor, motion: Tensor) -> Tensor:
         """The same and ``motion`` (B, J, P), the change expected from proprioception and action
         alone -> the change (B, J, P)."""
-        return motion + self.read_change(x[..., -1, :]).float()
+        return motion + self.corrected * self.read_change(x[..., -1, :]).float()
 
     def _unview(self, pictures: Tensor, batch: int) -> Tensor:
         """(B J C, 3, h, w) -> patches (B, J, N, Q)."""
