@@ -85,13 +85,13 @@ COMMANDS: dict[str, Command] = {
             "worldmodel train data=data/pick_can out=runs/train/mine resume=true",
         ),
         parts=(
-            "worldmodel.jobs:TrainOptions",
+            "worldmodel.train_jobs:TrainOptions",
             "worldmodel.train:TrainConfig",
             MODEL,
             OBJECTIVE,
             "optim=worldmodel.optim:OptimConfig",
         ),
-        job="worldmodel.jobs:run_train",
+        job="worldmodel.train_jobs:run_train",
         resume=("resume=true",),
     ),
     "eval": Command(

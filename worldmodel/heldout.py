@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,9 @@ class HeldoutConfig:
         default=(1, 2, 4, 16), metadata={"help": "K, denoising steps, that are compared"}
     )
     threads: int = field(default=0, metadata={"help": "CPU threads (0: torch's own choice)"})
-    precision: str = field(default="auto", metadata={"help": "auto, fp32 or bf16"})
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto", metadata={"help": "auto: bf16 autocast where the processor has it"}
+    )
 
     def __post_init__(self) -> None:
         numbers = (self.windows, self.imagine, self.horizon, *self.flow_steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,18 +21,14 @@ if TYPE_CHECKING:
     from worldmodel.collect import CollectConfig
     from worldmodel.dataset import Dataset
     from worldmodel.demo import DemoConfig
-    from worldmodel.distributed import Ranks
     from worldmodel.endless import EndlessConfig
     from worldmodel.evaluate import EvalConfig
     from worldmodel.imagine import ImagineConfig
     from worldmodel.judge import JudgeConfig
-    from worldmodel.model import ModelConfig, WorldModel
-    from worldmodel.objective import ObjectiveConfig
-    from worldmodel.optim import OptimConfig
+    from worldmodel.model import WorldModel
     from worldmodel.probe import ProbeConfig
     from worldmodel.report import Report
     from worldmodel.rollout import RolloutConfig
-    from worldmodel.train import TrainConfig
     from worldmodel.trials import MakePolicy
 
 
@@ -69,23 +64,6 @@ def run_collect(folder: Path, config: CollectConfig, env: EnvConfig, policy: Pol
     print(f"dataset: {folder}")
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    data: Path = field(metadata={"help": "dataset folder, as `worldmodel collect` writes it"})
-    holdout: int = field(default=20, metadata={"help": "episodes kept for validation"})
-    resume: bool = field(default=False, metadata={"help": "go on from the state in out=…"})
-    init: str = field(
-        default="",
-        metadata={
-            "help": "start from a checkpoint: its weights, size, normalisation ('': anew). The "
-            "dataset may have more of proprioception: one of many tasks, say"
-        },
-    )
-
-
-STARTS = 64  # observations that a checkpoint keeps, for imagining without a dataset
-
-
 def open_dataset(path: Path) -> Dataset:
     """The dataset in ``path``, with a bar while its videos are decoded, which is the first time."""
     from worldmodel.dataset import Dataset
@@ -99,61 +77,6 @@ def open_dataset(path: Path) -> Dataset:
             bars[0].advance(done - bars[0].done)
 
         return Dataset(path, show)
-
-
-def run_train(
-    folder: Path, options: TrainOptions, config: TrainConfig, model: ModelConfig,
-    objective: ObjectiveConfig, optim: OptimConfig,
-) -> None:  # fmt: skip
-    from worldmodel.distributed import together
-
-    with together(config.device) as ranks:
-        _train(folder, options, config, model, objective, optim, ranks)
-
-
-def _train(
-    folder: Path, options: TrainOptions, config: TrainConfig, model: ModelConfig,
-    objective: ObjectiveConfig, optim: OptimConfig, ranks: Ranks,
-) -> None:  # fmt: skip
-    import numpy as np
-
-    from worldmodel import checkpoint
-    from worldmodel.spec import check_compatible
-    from worldmodel.starts import save_starts, starts_of
-    from worldmodel.train import train
-    from worldmodel.train_report import write_report
-    from worldmodel.widen import widen, widens
-
-    with ranks.first_goes_first():  # it decodes the videos, if nobody has
-        dataset = open_dataset(options.data)
-    spec, initial = dataset.spec, None
-    if options.init:
-        initial = checkpoint.load(find_checkpoint(options.init)).model
-        if widens(initial.spec, dataset.spec):
-            initial = widen(initial, dataset.spec)
-        check_compatible(dataset.spec, initial.spec)
-        spec, model = initial.spec, initial.config
-    training, held_out = dataset.split(options.holdout)
-    windows = dataset.windows(config.segment, model.chunk, training)
-    validation = dataset.windows(config.segment, model.chunk, held_out)
-    about = {"data": str(options.data), "init": options.init, "episodes": len(training)}
-    if ranks.first:
-        about |= json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        every = np.linspace(0, len(dataset) - 1, min(STARTS, len(dataset))).astype(int)
-        save_starts(folder / "checkpoint", starts_of(dataset, every.tolist()))
-    result = train(
-        windows, validation, spec, model, objective, optim, config, folder, options.resume,
-        about, initial, ranks,
-    )  # fmt: skip
-    if not ranks.first:
-        return
-    summary = {"steps": result.steps, "hours": result.hours, **result.metrics}
-    write_json(folder / "result.json", summary)
-    trained = checkpoint.load(folder / "checkpoint").model
-    title = f"{model.name}, {objective.name}, on {options.data}"
-    write_report(folder, trained, validation, title)
-    print(f"{result.steps} updates in {result.hours:.2f} h; policy=… is {folder / 'checkpoint'}")
-    done(folder)
 
 
 def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyConfig) -> None:

@@ -64,6 +64,6 @@ def representation_loss(
         for name, s, t in zip(Features._fields, student, teacher, strict=True)
     }
     there = {"next": torch.ones_like(cosine["next"]), "plan": known.expand_as(cosine["plan"])}
-    apart = sum(masked_mean(1 - c, there[k], ranks) for k, c in cosine.items()) / len(cosine)
+    apart = torch.stack([masked_mean(1 - c, there[k], ranks) for k, c in cosine.items()]).mean()
     metrics = {f"cosine_{k}": masked_mean(c, there[k], ranks) for k, c in cosine.items()}
     return apart, metrics | {"feature_norm": teacher.plan.float().norm(dim=-1).mean()}
