@@ -18,7 +18,7 @@ from worldmodel.errors import RunError, UserError
 from worldmodel.spec import attribute, spec_of_env
 
 SMALL = ["model.trunk.width=64", "model.trunk.heads=2", "model.trunk.depth=2", "optim.warmup=2"]
-TRAIN = ["train", "batch=2", "steps=3", "holdout=1", "threads=1", "robot_samples=4"]
+TRAIN = ["train", "batch=2", "steps=3", "holdout=1", "threads=1", "robot_samples=4", "settle=2"]
 #: config -> the package that it needs
 SUITES = {
     "pendulum": "pygame", "metaworld_reach": "metaworld", "ogbench_cube": "ogbench",

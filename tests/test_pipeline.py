@@ -19,6 +19,7 @@ from worldmodel.lerobot import read_video
 #: a model that trains in a second
 SMALL = ["model.trunk.width=64", "model.trunk.heads=2", "model.trunk.depth=2", "optim.warmup=2"]
 TRAIN = ["train", "batch=4", "steps=6", "holdout=1", "validate_every=3", "log_every=1", "threads=1"]
+TRAIN += ["settle=2"]
 
 
 def result(folder: Path) -> dict:
@@ -47,6 +48,7 @@ def test_training_leaves_a_checkpoint_curves_and_a_report(place: Path) -> None:
     about = load(place / "run" / "checkpoint").about
     assert about["training"]["step"] == 6
     assert about["versions"]["torch"]
+    assert load(place / "run" / "checkpoint").model.config.correct is not None  # decided at the end
     html = (place / "run" / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in html
     assert "<svg" in html
@@ -175,7 +177,11 @@ def test_an_agent_is_trained_and_tried_before_and_after(
 def test_objectives_are_trained_acted_with_and_measured_side_by_side(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = [w for w in (*TRAIN[1:], *SMALL) if not w.startswith(("steps", "holdout", "threads"))]
+    small = [
+        w
+        for w in (*TRAIN[1:], *SMALL)
+        if not w.startswith(("steps", "holdout", "threads", "settle"))
+    ]
     bench = [
         "bench", "objective", f"data={place / 'data'}", "holdout=1", "seeds=1", "steps=2",
         "marks=1", "arms=['flow','mid+objective.gamma=0.5']", f"train={small}", "episodes=1",

@@ -125,7 +125,15 @@ def stages(config: ArmsConfig, out: Path) -> Iterator[list[Stage]]:
         for arm in (parse_arm(text, config) for text in config.arms):
             who, run = f"{arm.name}, seed {seed}", place(out, arm, seed)
             shared = (f"data='{config.data}'", f"holdout={config.holdout}")
-            words = ("train", *shared, "threads=1", *config.train, *arm.train, f"seed={seed}")
+            words = (
+                "train",
+                *shared,
+                "threads=1",
+                "settle=0",
+                *config.train,
+                *arm.train,
+                f"seed={seed}",
+            )
             todo = [Stage((*words, "resume=true"), run, f"{who}: trained")]
             for mark in arm.marks:
                 where, kept = place(out, arm, seed, mark), run / "checkpoints" / f"{mark:06d}"
