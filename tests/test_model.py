@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 
+from worldmodel.flow import TimeDistribution, sample_time
 from worldmodel.leaves import Context, Leaves
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import (
@@ -18,7 +19,7 @@ from worldmodel.objective import (
     motion_loss,
     self_flow_loss,
 )
-from worldmodel.representation import feature_layers, representation_head
+from worldmodel.representation import feature_layers, head_of, representation_head
 from worldmodel.spec import DataSpec, FeatureStats, Mount
 from worldmodel.tokens import patchify, unpatchify, waves
 from worldmodel.transformer import TransformerConfig
@@ -266,12 +267,13 @@ def test_constant_times_per_token_equal_the_scalar_time() -> None:
 def loss_of(model: WorldModel, name: str, seed: int = 0, **changes):
     config = dataclasses.replace(ObjectiveConfig(name=name, plans=M), **changes)
     torch.manual_seed(seed)
-    head, teacher = representation_head(32), copy.deepcopy(model)
+    head = head_of(name, 32, 3 * model.config.patch**2, A)
+    teacher = copy.deepcopy(model)
     g = torch.Generator().manual_seed(seed)
     return self_flow_loss(model, head, teacher, tiny_segment(), config, g), head
 
 
-@pytest.mark.parametrize("name", ["flow", "dts", "self_flow"])
+@pytest.mark.parametrize("name", ["flow", "dts", "self_flow", "mid"])
 def test_gradients_reach_every_parameter(name: str) -> None:
     model = tiny_model(mounted=name == "flow")
     (loss, metrics), head = loss_of(model, name, absent_action=0.5, cut=0.0)
@@ -281,7 +283,19 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     without = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
     head_has = [p.grad is not None and bool(p.grad.any()) for p in head.parameters()]
-    assert all(head_has) == (name == "self_flow")
+    assert all(head_has) == (name in ("self_flow", "mid"))
+
+
+def test_losses_can_be_taken_at_one_flow_time() -> None:
+    fixed = {"time_spread": 0.0, "next_tail": 0.0, "plan_tail": 0.0}
+    drawn = sample_time((50,), TimeDistribution(1.5, 0.0, 0.0), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn, torch.full((50,), 1 / (1 + math.exp(-1.5))))
+    early, late = (
+        loss_of(tiny_model(), "flow", next_shift=shift, plan_shift=shift, **fixed)[0][1]
+        for shift in (-3.0, 3.0)
+    )
+    # read-outs start at zero, so x_hat is 0 and the velocity's error is larger by 1 / t^2 below 1
+    assert early["loss_plan"] > 3 * late["loss_plan"]
 
 
 def test_same_generator_same_loss() -> None:
@@ -383,11 +397,12 @@ def test_histories_are_cut_at_the_asked_rate_and_respect_the_window() -> None:
     assert (half[:, 1] == 1).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("name", ["flow", "self_flow"])
+@pytest.mark.parametrize("name", ["flow", "self_flow", "mid"])
 def test_overfits_one_batch(name: str) -> None:
     model = tiny_model(random_gates=False)
     torch.manual_seed(0)
-    head, teacher = representation_head(32), copy.deepcopy(model)
+    head = head_of(name, 32, 3 * model.config.patch**2, A)
+    teacher = copy.deepcopy(model)
     batch = tiny_segment()
     config = ObjectiveConfig(name=name, noisy_context=0.0, absent_action=0.0, cut=0.0)
     g = torch.Generator().manual_seed(0)
@@ -399,7 +414,7 @@ def test_overfits_one_batch(name: str) -> None:
         loss.backward()
         optimizer.step()
         history.append({k: v.item() for k, v in metrics.items()})
-    for key in ("loss_plan", "loss_next"):
+    for key in ("loss_plan", "loss_next", *(["mid_plan", "mid_next"] if name == "mid" else [])):
         start = sum(h[key] for h in history[:10])
         end = sum(h[key] for h in history[-10:])
         assert end < 0.35 * start, (key, start, end)
