@@ -144,7 +144,7 @@ def show(value: tuple[float, float, float], digits: int = 3) -> str:
 
 
 def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the last mark of each arm."""
+    """Header and rows of the last mark: a column for each arm."""
     names = [n for n in FIGURES if any(n in marks[-1] for marks in result["arms"].values())]
     header = ["arm", "updates", "hours", "success", "against the first, p", *names]
     rows = []
@@ -157,7 +157,8 @@ def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             *(show(last[n], 2 if "mm" in n or "dB" in n else 4) if n in last else "–"
               for n in names),
         ])  # fmt: skip
-    return header, rows
+    (_, *arms), *figures = zip(header, *rows, strict=True)
+    return ["arm", *arms], [list(row) for row in figures]
 
 
 def write_report(result: dict[str, Any], config: ArmsConfig, folder: Path) -> None:
