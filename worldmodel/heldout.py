@@ -24,6 +24,7 @@ from worldmodel.objective import ObjectiveConfig, Segment, self_flow_loss
 from worldmodel.probe import StateProbe
 from worldmodel.representation import feature_layers
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+from worldmodel.validation import sample_first_plan
 from worldmodel.windows import Windows
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # flow times at which losses are taken
@@ -109,12 +110,8 @@ def plan_error(model: WorldModel, batches: list[Segment], flow_steps: int) -> An
     """Mean absolute error [env units] of plans from one observation, with its interval."""
     g, errors = torch.Generator().manual_seed(0), []
     for batch in batches:
-        B, H, A = batch.plan[:, 0].shape
-        memory = model.memory(B, window=1)
-        patches, proprio = model.observe(batch.images[:, 0], batch.proprio[:, 0])
-        model.remember_obs(memory, patches, proprio, torch.zeros(B, device=proprio.device))
-        noise = torch.randn(B, H, A, generator=g).to(proprio.device)
-        wrong = (model.sample_plan(memory, noise, flow_steps) - batch.plan[:, 0]).abs().mean(-1)
+        plan = sample_first_plan(model, batch, g, flow_steps)
+        wrong = (plan - batch.plan[:, 0]).abs().mean(-1)
         mask = batch.plan_mask[:, 0]
         some = mask.any(dim=1)
         errors.append(((wrong * mask).sum(1) / mask.sum(1).clamp(min=1))[some].cpu().numpy())

@@ -36,11 +36,13 @@ def validate(
     return {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
 
 
-def sample_first_plan(model: WorldModel, batch: Segment, generator: torch.Generator) -> Tensor:
-    """Plans (B, H, A) from the first observation of every segment."""
+def sample_first_plan(
+    model: WorldModel, batch: Segment, generator: torch.Generator, steps: int = 4
+) -> Tensor:
+    """Plans (B, H, A) from the first observation of every segment, denoised in ``steps``."""
     B, H, A = len(batch.action), model.config.chunk, batch.action.shape[-1]
     noise = torch.randn(B, H, A, generator=generator).to(batch.action.device)
     memory = model.memory(B, window=1)
     patches, proprio = model.observe(batch.images[:, 0], batch.proprio[:, 0])
     model.remember_obs(memory, patches, proprio, torch.zeros(B, device=proprio.device))
-    return model.sample_plan(memory, noise, steps=4)
+    return model.sample_plan(memory, noise, steps)
