@@ -7,6 +7,7 @@ runs each in turn: kind of sharding, folder in ``out``, and the update before wh
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -84,3 +85,8 @@ if __name__ == "__main__":
                 run(folder / name, us, kind, steps=1_000_000)
             else:
                 run(folder / name, us, kind, count, (folder / name).exists())
+    # all is written; torch 2.13's gloo now and then aborts while the interpreter takes itself apart
+    # ("terminate called without an active exception"), which says nothing of the training
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

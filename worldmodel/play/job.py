@@ -128,11 +128,12 @@ def make_session(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket bound there; RunError where that can't be had."""
+    """A socket that listens there: who comes early waits. RunError where it can't be had."""
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)
     except OSError as error:
         listening.close()
         raise RunError(
