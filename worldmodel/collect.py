@@ -64,6 +64,10 @@ class CollectConfig:
             "things are; the others are disturbed in phases"
         },
     )
+    teach: bool = field(
+        default=True,
+        metadata={"help": "false: no plan is learned from any of them, as from explorations"},
+    )
     per_file: int = field(default=10, metadata={"help": "episodes per file"})
     shard: str = field(default="", metadata={"help": SHARD_HELP})
 
@@ -225,7 +229,7 @@ def _shard(number: int) -> tuple[int, int]:
                 f"{ATTEMPTS} attempts at episode {i} failed; a policy that fails so often needs "
                 "keep=all"
             )
-    shown = [not config.explores(i) for i in range(first, first + len(episodes))]
+    shown = [config.teach and not config.explores(i) for i in range(first, first + len(episodes))]
     write_shard(out, spec, number, first, episodes, shown, attempts)
     return len(episodes), attempts
 
@@ -241,6 +245,8 @@ def _named(config: CollectConfig) -> dict[str, Any]:
     """What decides the data, by the names that folders have for it."""
     values = asdict(replace(config, workers=0))
     values["shard"] = values.pop("per_file")  # its name when the first folders were written
+    if values["teach"]:  # which they don't say
+        del values["teach"]
     return values
 
 

@@ -42,6 +42,11 @@ def converted_folder(parts: Mapping[str, Any]) -> Path:
     return Path("data") / re.sub(r"\W+", "_", parts[""].source.resolve().stem)
 
 
+def merged_folder(parts: Mapping[str, Any]) -> Path:
+    """data/a_and_b for sources=[data/a,data/b]."""
+    return Path("data") / "_and_".join(Path(source).name for source in parts[""].sources)
+
+
 ENV, POLICY = "env=worldmodel.config:EnvConfig", "policy=worldmodel.config:PolicyConfig"
 MODEL = "model=worldmodel.model:ModelConfig"
 OBJECTIVE = "objective=worldmodel.objective:ObjectiveConfig"
@@ -67,6 +72,8 @@ COMMANDS: dict[str, Command] = {
             "worldmodel collect env=pick_can episodes=500",
             "worldmodel collect episodes=200 env.pose=lying out=data/lying",
             "worldmodel collect policy=runs/train/mine keep=all out=data/mine",
+            "worldmodel collect policy=runs/train/mine policy.inside=pick_can_tiny keep=all "
+            "teach=false",
             "worldmodel collect episodes=2500 shard=0/4",
         ),
         parts=("worldmodel.collect:CollectConfig", ENV, POLICY),
@@ -338,6 +345,17 @@ COMMANDS: dict[str, Command] = {
         job="worldmodel.data_jobs:run_data_convert",
         default_out=converted_folder,
         out_help="data/<source>",
+    ),
+    "data merge": Command(
+        summary="several datasets of the same robot as one",
+        details="The first one's episodes come first, their videos linked where the disk can. Each "
+        "keeps what it says of itself: whether plans may be learned from it, how it ended. "
+        "Training holds out the last episodes.",
+        examples=("worldmodel data merge sources=[data/mine,data/pick_can] out=data/both",),
+        parts=("worldmodel.merge:MergeConfig",),
+        job="worldmodel.data_jobs:run_data_merge",
+        default_out=merged_folder,
+        out_help="data/<source>_and_<source>",
     ),
     "data view": Command(
         summary="a page about a dataset: videos, streams and their ranges, lengths, tasks, actions",

@@ -169,9 +169,18 @@ class PolicyConfig:
         default=False,
         metadata={"help": "scripted: an expert that errs about where things are, and fails so"},
     )
+    inside: str = field(
+        default="",
+        metadata={
+            "help": "folder or name of a world model: the policy sees an episode's first "
+            "observation, and then what this imagines ('': what there is)"
+        },
+    )
     device: str = field(default="cpu", metadata={"help": "where a checkpoint runs: cpu, cuda"})
 
     def __post_init__(self) -> None:
+        if self.inside and self.name != "checkpoint":
+            raise ValueError(f"inside=… goes with a checkpoint as policy, got name={self.name}")
         if (self.name == "checkpoint") != bool(self.path):
             raise ValueError("name=checkpoint and path=… go together: write policy=<path>")
         if self.mistaken and self.name != "scripted":
@@ -261,9 +270,21 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
                     from policies.planner import PlanningPolicy
 
                     policy = PlanningPolicy(policy, config.candidates, config.budget_ms)
-        return policies.NoisyPolicy(policy, config.noise) if config.noise else policy
+        if config.noise:
+            policy = policies.NoisyPolicy(policy, config.noise)
+        return _inside(policy, config, env) if config.inside else policy
     except ValueError as error:
         raise UserError(f"policy '{config.path or config.name}': {error}") from error
+
+
+def _inside(policy: Policy, config: PolicyConfig, env: gymnasium.Env) -> Policy:
+    from policies.open_loop import OpenLoopPolicy
+    from worldmodel import checkpoint
+    from worldmodel.spec import check_spaces
+
+    model = checkpoint.load(find_checkpoint(config.inside)).model.to(config.device)
+    check_spaces(model.spec, env.observation_space, env.action_space)
+    return OpenLoopPolicy(policy, model)
 
 
 def load_policy(checkpoint: Path, flow_steps: int | None) -> FlowPolicy:
@@ -282,7 +303,9 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
     }
     if env.adapt != AdaptConfig():
         about["env_adapt"] = plain(env.adapt)
-    for name in ("noise", "candidates", "budget_ms"):
+    if policy.inside:
+        about["inside_sha256"] = weights_sha256(find_checkpoint(policy.inside))
+    for name in ("noise", "candidates", "budget_ms", "inside"):
         if getattr(policy, name) != getattr(PolicyConfig(), name):
             about[name] = getattr(policy, name)
     if policy.name == "checkpoint":

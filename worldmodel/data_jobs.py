@@ -11,6 +11,7 @@ from worldmodel.log import progress
 
 if TYPE_CHECKING:
     from worldmodel.convert_plan import ConvertConfig
+    from worldmodel.merge import MergeConfig
     from worldmodel.view import ViewConfig
 
 
@@ -26,6 +27,17 @@ def run_data_convert(folder: Path, config: ConvertConfig) -> None:
     view(folder, ViewConfig(), folder, notes=summary["notes"])
     for note in summary["notes"]:
         print(f"note: {note}")
+    print(f"dataset: {folder}, {summary['episodes']} episodes, {summary['steps']} steps")
+    done(folder)
+
+
+def run_data_merge(folder: Path, config: MergeConfig) -> None:
+    from worldmodel.merge import merge
+
+    sources = [Path(source) for source in config.sources]
+    with progress("merge", total=len(sources), unit="datasets") as bar:
+        summary = merge(sources, folder, lambda _, text: bar.advance(1, text))
+    write_json(folder / "result.json", summary)
     print(f"dataset: {folder}, {summary['episodes']} episodes, {summary['steps']} steps")
     done(folder)
 

@@ -66,14 +66,26 @@ def finish(
     rows = [r for k in shards for r in lerobot.read_table(shard_file(out, k)).to_pylist()]
     attempts = sum(lerobot.read_table(shard_file(out, k))["attempts"][0].as_py() for k in shards)
     tables = [lerobot.read_table(shard_file(out, k).with_suffix(".frames")) for k in shards]
-    frames = pa.concat_tables(tables)
+    for row in rows:
+        del row["attempts"]
+    summary = write_tables(out, spec, rows, pa.concat_tables(tables), attempts, len(shards), about)
+    if not more:
+        shutil.rmtree(out / SHARDS)
+    return summary
+
+
+def write_tables(
+    out: Path, spec: DataSpec, rows: list[dict[str, Any]], frames: pa.Table, attempts: int,
+    videos: int, about: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Write data/ and meta/ of these episodes, whose ``videos`` files per camera are there, and
+    info.json last; a summary."""
     frames = frames.append_column("index", pa.array(np.arange(len(frames))))
     start = 0
     for row in rows:
         row |= {"data/chunk_index": 0, "data/file_index": 0, "dataset_from_index": start,
                 "dataset_to_index": start + row["length"], "meta/episodes/chunk_index": 0,
                 "meta/episodes/file_index": 0}  # fmt: skip
-        del row["attempts"]
         start += row["length"]
     acting = frames["next.exists"].to_numpy()
 
@@ -104,7 +116,5 @@ def finish(
     lerobot.write_table(out / lerobot.TASKS, lerobot.tasks_table(spec.tasks))
     write_json(out / lerobot.STATS, stats)
     write_json(out / lerobot.SPEC, {"spec": spec.to_json(), "summary": summary, "collect": about})
-    write_json(out / lerobot.INFO, lerobot.info(spec, rows, len(shards) * len(keys)))
-    if not more:
-        shutil.rmtree(out / SHARDS)
+    write_json(out / lerobot.INFO, lerobot.info(spec, rows, videos * len(keys)))
     return summary
