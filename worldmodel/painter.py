@@ -77,7 +77,8 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
         """``beside`` (M, b, 2i, 2j) is what :meth:`look` found."""
-        x = rearrange(self.enlarge(x), "m i j (a b c) -> m c (i a) (j b)", a=2, b=2)
+        x = rearrange(self.enlarge(x), "m i j (a b c) -> m (i a) (j b) c", a=2, b=2)
+        x = x.permute(0, 3, 1, 2)  # channels stay last in memory: else `enlarge` copies its weight
         if beside is not None:
             x = x + beside
         x = F.gelu(x, approximate="tanh")
@@ -140,9 +141,12 @@ class Painter(nn.Module):
         turned, old = sample(latest.pictures, near.grid), sample(first.pictures, far.grid)
         missing = torch.zeros_like(shares)
         missing[:, 1], missing[:, 4] = ~far.inside, ~near.inside
-        mixed = torch.stack([moved, old, body.pictures, paint, turned], dim=1)
         shares = (shares - HIDDEN * missing).softmax(dim=1)
-        return (shares[:, :, None] * mixed).sum(dim=1)
+        parts = moved, old, body.pictures, paint, turned
+        out = torch.zeros_like(paint)
+        for share, part in zip(shares.split(1, dim=1), parts, strict=True):
+            out = torch.addcmul(out, share, part)
+        return out
 
 
 def move(images: Tensor, flow: Tensor) -> Tensor:
