@@ -61,9 +61,9 @@ class OpenLoopPolicy:
             self._world = Imagination(self.model, *first, generators=generators, config=self.config)
         else:
             self._world.restart(rows, *first)
-            self._world.generators = [
-                generators[list(rows).index(r)] if r in rows else g
-                for r, g in enumerate(self._world.generators)
-            ]
+            mixed = list(self._world.generators)
+            for row, generator in zip(rows, generators, strict=True):
+                mixed[row] = generator
+            self._world.generators = mixed
         self._starting[:] = False
         return self._world
