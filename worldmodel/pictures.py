@@ -50,7 +50,7 @@ def to_rgb(frame: Any) -> np.ndarray:
     Without these flags FFmpeg repeats colours that are stored at half resolution: a red object's
     edge is off by a quarter of the range (measured against Pillow; with them by 3 of 255).
     """
-    return frame.reformat(format="rgb24", interpolation=SMOOTH).to_ndarray()
+    return frame.reformat(format="rgb24", interpolation=SMOOTH, threads=1).to_ndarray()
 
 
 def read_film(file: Path) -> Iterator[np.ndarray]:
