@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
-from worldmodel.collect import CollectConfig, executor, run_episode, share
+from policies.random import RandomPolicy
+from worldmodel.collect import CollectConfig, collect, executor, run_episodes, share
 from worldmodel.dataset import STREAMS, Dataset
 from worldmodel.disturbance import Disturbance, Exploration
 from worldmodel.errors import RunError, UserError
@@ -51,6 +52,17 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, toys: Path) -> No
         tmp_path / "one", config=CollectConfig(episodes=8, seed=100, workers=1, per_file=3)
     )
     assert content(tmp_path / "one") == content(toys)
+
+
+def test_episodes_side_by_side_are_the_same(tmp_path: Path) -> None:
+    """With a policy that acts in any number of envs, whose noise comes from each row's seed."""
+    config = CollectConfig(episodes=7, seed=5, workers=1, per_file=4, explore=0.3)
+    for rows in (1, 3):
+        collect(
+            ToyEnv, RandomPolicy, replace(config, side_by_side=rows, keep="all"),
+            tmp_path / str(rows),
+        )  # fmt: skip
+    assert content(tmp_path / "1") == content(tmp_path / "3")
 
 
 def test_shards_make_the_same_dataset(tmp_path: Path, toys: Path) -> None:
@@ -172,7 +184,8 @@ def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
     env = ToyEnv()
     spec = spec_of_env(env)
     noisy = CollectConfig(episodes=1, action_noise=0.3, burst=1.0)
-    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, noisy, phases=False))
+    how = executor(spec, 104, noisy, phases=False)
+    episode = run_episodes([env], ToyPolicy(env), spec, [104], [how])[0]
     wanted = ToyPolicy(env)
     wanted.reset([104])
     for n in range(len(episode)):
@@ -182,7 +195,8 @@ def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
     assert not np.array_equal(episode.action, episode.label)
     assert np.abs(episode.action).max() <= 1
     clean = CollectConfig(episodes=1, action_noise=0, burst=0)
-    episode = run_episode(env, ToyPolicy(env), spec, 104, executor(spec, 104, clean, phases=False))
+    how = executor(spec, 104, clean, phases=False)
+    episode = run_episodes([env], ToyPolicy(env), spec, [104], [how])[0]
     assert np.array_equal(episode.action, episode.label)
 
 

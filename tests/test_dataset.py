@@ -14,7 +14,7 @@ import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from worldmodel.check import check
-from worldmodel.collect import CollectConfig, executor, run_episode
+from worldmodel.collect import CollectConfig, executor, run_episodes
 from worldmodel.dataset import STREAMS, Dataset
 from worldmodel.episode import Episode
 from worldmodel.errors import UserError
@@ -34,10 +34,10 @@ def truth(dataset: Dataset) -> list[Episode]:
     env = ToyEnv()
     config = CollectConfig(episodes=8, seed=100)
     return [
-        run_episode(
-            env, ToyPolicy(env), dataset.spec, e.seed,
-            executor(dataset.spec, e.seed, config, phases=False),
-        )
+        run_episodes(
+            [env], ToyPolicy(env), dataset.spec, [e.seed],
+            [executor(dataset.spec, e.seed, config, phases=False)],
+        )[0]
         for e in dataset.episodes
     ]  # fmt: skip
 

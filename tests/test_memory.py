@@ -94,6 +94,7 @@ def test_what_is_far_beyond_the_horizon_of_float32_is_as_exact() -> None:
     def late(batch: int):
         memory = empty(batch)
         memory.step = 2**24  # a multiple of no window: the slots turn too
+        memory.clock.fill_(memory.step)
         return memory
 
     model.memory = late  # type: ignore[method-assign]

@@ -277,7 +277,11 @@ def bench_rollout(
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=g)
         proprio = model.proprio_scale.mean.cpu().expand(batch, -1)
         return Imagination(
-            model, images, proprio, generators=generators_from(0, batch), config=sampler
+            model,
+            images,
+            proprio,
+            generators=generators_from(0, batch, device),
+            config=sampler,
         )
 
     def step_ms(world: Imagination, steps: int) -> list[float]:

@@ -58,7 +58,7 @@ def branch(
         world = Imagination(
             model, torch.from_numpy(np.tile(story.images[n], many)),
             torch.from_numpy(np.tile(story.proprio[n], (len(plans), 1))),
-            generators=generators_from(seed + s, len(plans)), config=sampler,
+            generators=generators_from(seed + s, len(plans), model.grid.device), config=sampler,
         )  # fmt: skip
         for k in range(config.length):
             world.step(torch.from_numpy(plans[:, k]))

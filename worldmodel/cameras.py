@@ -9,7 +9,7 @@ what one camera sees has its place in the picture of another, which may not have
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -52,9 +52,9 @@ class Camera(nn.Module):
         if not mount.moves:
             turn = torch.eye(3, device=proprio.device).expand(len(proprio), 3, 3)
             return self.offset.expand(len(proprio), 3), turn
-        x, y = (_unit(proprio[:, list(axis)]) for axis in (mount.x_axis, mount.y_axis))
+        x, y = (_unit(_columns(proprio, axis)) for axis in (mount.x_axis, mount.y_axis))
         turn = torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
-        return proprio[:, list(mount.position)] + turn @ self.offset, turn
+        return _columns(proprio, mount.position) + turn @ self.offset, turn
 
     def places(self, proprio: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
         """(M, P) and a height (M, h, w) above the plane -> what the pixels show there (M, h, w, 3),
@@ -187,11 +187,16 @@ class Ground(nn.Module):
         return torch.stack(shown, dim=1).flatten(0, 1)
 
 
-def pixel_places(size: tuple[int, int]) -> Tensor:
+def pixel_places(size: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """(h, w, 2) of pixels' centres, -1 … 1 right and down."""
     h, w = size
-    rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
+    rows, columns = ((torch.arange(n, device=device) + 0.5) * 2 / n - 1 for n in (h, w))
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+
+
+def _columns(x: Tensor, which: Sequence[int]) -> Tensor:
+    """``x[:, which]`` without a list for the GPU to wait for."""
+    return torch.stack([x[:, i] for i in which], dim=-1)
 
 
 def _unit(vector: Tensor) -> Tensor:

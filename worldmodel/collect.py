@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -68,15 +68,23 @@ class CollectConfig:
         default=True,
         metadata={"help": "false: no plan is learned from any of them, as from explorations"},
     )
+    side_by_side: int = field(
+        default=1,
+        metadata={
+            "help": "episodes at once in each process: one call of a model's policy acts in all of "
+            "them, in less time than one after another"
+        },
+    )
     per_file: int = field(default=10, metadata={"help": "episodes per file"})
     shard: str = field(default="", metadata={"help": SHARD_HELP})
 
     def __post_init__(self) -> None:
         parse_shard(self.shard)
-        if self.episodes < 1 or self.per_file < 1 or self.workers < 0 or self.seed < 0:
+        counts = self.episodes, self.side_by_side, self.per_file
+        if min(counts) < 1 or self.workers < 0 or self.seed < 0:
             raise ValueError(
-                f"expected episodes and per_file >= 1, workers and seed >= 0; got {self.episodes}, "
-                f"{self.per_file}, {self.workers}, {self.seed}"
+                "expected episodes, side_by_side and per_file >= 1, workers and seed >= 0; got "
+                f"{', '.join(map(str, counts))}, {self.workers}, {self.seed}"
             )
         shares = self.burst, self.explore, self.mistaken
         if not (0 <= self.action_noise <= 2 and all(0 <= share <= 1 for share in shares)):
@@ -106,31 +114,63 @@ def executor(spec: DataSpec, seed: int, config: CollectConfig, phases: bool) -> 
     return Exploration(names, rng) if phases else Disturbance(names, config, rng)
 
 
-def run_episode(env: Any, policy: Actor, spec: DataSpec, seed: int, disturb: Executor) -> Episode:
-    """One episode; UserError when the env or the policy gives something that is not finite."""
-    obs, info = env.reset(seed=seed)
-    policy.reset([seed])
-    observations, rows, over = [obs], [], False
-    while not over:
-        wanted = np.asarray(policy.act({k: np.asarray(v)[None] for k, v in obs.items()}))[0]
+@dataclass
+class _Take:
+    """An episode under way."""
+
+    env: Any
+    seed: int
+    disturb: Executor
+    obs: list[dict[str, np.ndarray]]
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    outcome: str = ""
+    over: bool = False
+
+    def step(self, wanted: np.ndarray) -> None:
         wanted = np.clip(wanted, -1.0, 1.0).astype(np.float32)
+        n = len(self.rows)
         if not np.isfinite(wanted).all():
-            raise UserError(f"the policy's action at step {len(rows)} of seed {seed} is not finite")
-        executed = disturb(wanted, len(rows))
-        obs, reward, terminated, truncated, info = env.step(executed)
+            raise UserError(f"the policy's action at step {n} of seed {self.seed} is not finite")
+        executed = self.disturb(wanted, n)
+        obs, reward, terminated, truncated, info = self.env.step(executed)
         success = bool(info.get("success", info.get("is_success", False)))
-        rows.append((executed, wanted, reward, terminated, truncated, success))
-        observations.append(obs)
-        over = terminated or truncated
-    executed, wanted, reward, terminated, truncated, success = zip(*rows, strict=True)
-    return Episode(
-        images={c: np.stack([o[c] for o in observations]) for c in spec.cameras},
-        proprio=np.stack([o["proprio"] for o in observations]).astype(np.float32),
-        action=np.stack(executed), label=np.stack(wanted), reward=np.array(reward, np.float32),
-        terminated=np.array(terminated, bool), truncated=np.array(truncated, bool),
-        success=np.array(success, bool), task=task_of(env), seed=seed,
-        outcome=str(info.get("outcome", "success" if success[-1] else "failure")),
-    )  # fmt: skip
+        self.rows.append((executed, wanted, reward, terminated, truncated, success))
+        self.obs.append(obs)
+        self.outcome = str(info.get("outcome", "success" if success else "failure"))
+        self.over = terminated or truncated
+
+    def episode(self, spec: DataSpec) -> Episode:
+        executed, wanted, reward, terminated, truncated, success = zip(*self.rows, strict=True)
+        return Episode(
+            images={c: np.stack([o[c] for o in self.obs]) for c in spec.cameras},
+            proprio=np.stack([o["proprio"] for o in self.obs]).astype(np.float32),
+            action=np.stack(executed), label=np.stack(wanted), reward=np.array(reward, np.float32),
+            terminated=np.array(terminated, bool), truncated=np.array(truncated, bool),
+            success=np.array(success, bool), task=task_of(self.env), seed=self.seed,
+            outcome=self.outcome,
+        )  # fmt: skip
+
+
+def run_episodes(
+    envs: Sequence[Any], policy: Actor, spec: DataSpec, seeds: Sequence[int],
+    disturb: Sequence[Executor],
+) -> list[Episode]:  # fmt: skip
+    """One episode in each env, side by side; UserError when an env or the policy gives something
+    that is not finite."""
+    takes = [
+        _Take(env, seed, executor, [env.reset(seed=seed)[0]])
+        for env, seed, executor in zip(envs, seeds, disturb, strict=True)
+    ]
+    policy.reset(seeds)
+    while not all(take.over for take in takes):
+        names = takes[0].obs[-1]
+        wanted = np.asarray(
+            policy.act({k: np.stack([np.asarray(t.obs[-1][k]) for t in takes]) for k in names})
+        )
+        for take, action in zip(takes, wanted, strict=True):
+            if not take.over:
+                take.step(action)
+    return [take.episode(spec) for take in takes]
 
 
 def collect(
@@ -193,7 +233,7 @@ def share(config: CollectConfig) -> int:
 
 # -- in a worker ----------------------------------------------------------------------------------
 
-_worker: tuple[Any, Actor, Actor | None, DataSpec, CollectConfig, Path]
+_worker: tuple[list[Any], Actor, Actor | None, DataSpec, CollectConfig, Path]
 
 
 def _start(
@@ -203,32 +243,41 @@ def _start(
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=end_with_parent, daemon=True).start()
-    env = make_env()
-    mistaken = make_mistaken(env) if make_mistaken else None
-    _worker = env, make_policy(env), mistaken, spec, config, out
+    envs = [make_env() for _ in range(min(config.side_by_side, config.per_file))]
+    mistaken = make_mistaken(envs[0]) if make_mistaken else None
+    _worker = envs, make_policy(envs[0]), mistaken, spec, config, out
 
 
 def _shard(number: int) -> tuple[int, int]:
     """Collect and write one shard; returns episodes kept and episodes tried."""
-    env, expert, mistaken, spec, config, out = _worker
+    envs, expert, mistaken, spec, config, out = _worker
     first = number * config.per_file
-    episodes, attempts = [], 0
-    for i in range(first, first + _size(config, number)):
-        explore, errs = config.explores(i), config.errs(i)
+    todo = [(i, 0) for i in range(first, first + _size(config, number))]  # episode, attempt
+    kept: dict[int, Episode] = {}
+    attempts = 0
+    while todo:
+        errs = config.errs(todo[0][0])  # then another acts
+        now = [pair for pair in todo if config.errs(pair[0]) == errs][: len(envs)]
+        seeds = [config.seed + i + j * RETRY for i, j in now]
+        disturb = [
+            executor(spec, seed, config, phases=config.explores(i) and not errs)
+            for (i, _), seed in zip(now, seeds, strict=True)
+        ]
         policy = mistaken if errs and mistaken else expert
-        for j in range(ATTEMPTS):
-            attempts += 1
-            seed = config.seed + i + j * RETRY
-            disturb = executor(spec, seed, config, phases=explore and not errs)
-            episode = run_episode(env, policy, spec, seed, disturb)
-            if episode.succeeded or explore or config.keep == "all":
-                episodes.append(episode)
-                break
-        else:
-            raise RunError(
-                f"{ATTEMPTS} attempts at episode {i} failed; a policy that fails so often needs "
-                "keep=all"
-            )
+        episodes = run_episodes(envs[: len(now)], policy, spec, seeds, disturb)
+        todo = [pair for pair in todo if pair not in now]
+        attempts += len(now)
+        for (i, j), episode in zip(now, episodes, strict=True):
+            if episode.succeeded or config.explores(i) or config.keep == "all":
+                kept[i] = episode
+            elif j + 1 < ATTEMPTS:
+                todo.insert(0, (i, j + 1))
+            else:
+                raise RunError(
+                    f"{ATTEMPTS} attempts at episode {i} failed; a policy that fails so often "
+                    "needs keep=all"
+                )
+    episodes = [kept[i] for i in sorted(kept)]
     shown = [config.teach and not config.explores(i) for i in range(first, first + len(episodes))]
     write_shard(out, spec, number, first, episodes, shown, attempts)
     return len(episodes), attempts
@@ -244,6 +293,7 @@ def _size(config: CollectConfig, shard: int) -> int:
 def _named(config: CollectConfig) -> dict[str, Any]:
     """What decides the data, by the names that folders have for it."""
     values = asdict(replace(config, workers=0))
+    del values["side_by_side"]
     values["shard"] = values.pop("per_file")  # its name when the first folders were written
     if values["teach"]:  # which they don't say
         del values["teach"]

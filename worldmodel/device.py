@@ -32,6 +32,15 @@ def has_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """The CPU ``generator`` itself, or, for a GPU, one there that it seeds: much noise is drawn
+    where it is used, for a CPU takes longer to draw it than a GPU to use it up."""
+    if device.type == "cpu":
+        return generator
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.Generator(device).manual_seed(seed)
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """bf16 autocast as ``precision`` asks (auto, fp32, bf16)."""
     enabled = precision == "bf16" or (precision == "auto" and has_bf16(device))

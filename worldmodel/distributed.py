@@ -84,10 +84,10 @@ class Ranks:
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """Each value averaged over all processes."""
-        if self.world == 1:
-            return {name: float(value) for name, value in values.items()}
-        stacked = self.total(torch.stack([value.detach().float() for value in values.values()]))
-        return dict(zip(values, (stacked / self.world).tolist(), strict=True))
+        stacked = torch.stack([value.detach().float() for value in values.values()])
+        if self.world > 1:
+            stacked = self.total(stacked) / self.world
+        return dict(zip(values, stacked.tolist(), strict=True))
 
     def any(self, *flags: bool) -> list[bool]:
         """Of each flag, whether it is up anywhere."""

@@ -83,8 +83,9 @@ def imagination_flops(model: WorldModel, flow_steps: int, window: int) -> int:
     )
 
 
-def matmul_rate(dtype: torch.dtype, device: str = "cpu", n: int = 2048, repeats: int = 5) -> float:
+def matmul_rate(dtype: torch.dtype, device: str = "cpu", repeats: int = 5) -> float:
     """The best of a few n x n x n products, in FLOP/s, with the current number of threads."""
+    n = 2048 if device == "cpu" else 8192  # what fills it
     a = torch.randn(n, n, device=device).to(dtype)
     best = float("inf")
     for _ in range(repeats + 1):  # the first warms up

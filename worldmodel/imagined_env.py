@@ -119,7 +119,8 @@ class ImaginedVectorEnv(VectorEnv):
             raise UserError("seed: got a list, expected one number; every row has its own from it")
         super().reset(seed=seed)
         if seed is not None or self._world is None:
-            self.generators = generators_from(int(self.np_random.integers(2**31)), self.num_envs)
+            own = int(self.np_random.integers(2**31))
+            self.generators = generators_from(own, self.num_envs, self.model.grid.device)
         images, proprio = self._chosen(options, len(rows))
         if self._world is None or len(rows) == self.num_envs:
             self._world = Imagination(

@@ -33,9 +33,8 @@ def play(
 ) -> list[ImaginedEpisode]:
     """One episode of up to ``steps`` steps from each start; episode i acts with seed + i."""
     n = len(starts)
-    world = Imagination(
-        model, *starts.take(np.arange(n)), generators=generators_from(seed, n), config=sampler
-    )
+    generators = generators_from(seed, n, model.grid.device)
+    world = Imagination(model, *starts.take(np.arange(n)), generators=generators, config=sampler)
     policy.reset([seed + i for i in range(n)])
     seen, felt, acted = [starts.images], [starts.proprio], []
     success, length = np.zeros(n, bool), np.full(n, steps)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from worldmodel.body import Body
 from worldmodel.cameras import Cameras, Seen, transfer
 from worldmodel.flow import integrate
-from worldmodel.layers import rope
+from worldmodel.layers import Rope, rope
 from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
-from worldmodel.masks import Group, attention_mask, layout
+from worldmodel.masks import Group, Layout, attention_mask, layout
 from worldmodel.memory import Memory
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
 from worldmodel.painter import HEIGHT_SCALE, Painter, Sights, Source, View
@@ -35,6 +35,8 @@ from worldmodel.tokens import (
     waves,
 )
 from worldmodel.transformer import TransformerConfig, Trunk
+
+ARRANGEMENTS = 32  # of a segment's tokens, that are kept
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class WorldModel(nn.Module):
             nn.init.zeros_(layer.bias)
         grid = grid_positions(len(spec.cameras), (h, w), config.patch)
         self.register_buffer("grid", grid, persistent=False)
+        self._arrangements: dict[tuple, tuple[Layout, Rope]] = {}
 
     # ---- between env and model -------------------------------------------------------------
 
@@ -137,9 +140,21 @@ class WorldModel(nn.Module):
             rows.append(place)
         return torch.cat(rows)
 
-    def _rope(self, groups: list[Group]):
-        trunk = self.config.trunk
-        return rope(self._positions(groups), trunk.width // trunk.heads)
+    def _rope(self, groups: list[Group], later: Tensor | int = 0) -> Rope:
+        """Rotary positions of these groups, ``later`` by as many env steps."""
+        place = self._positions(groups)
+        place[:, 0] += later
+        return rope(place, self.config.trunk.width // self.config.trunk.heads)
+
+    def _arranged(self, groups: list[Group]) -> tuple[Layout, Rope]:
+        """Where each token of a segment stands, for masks and as rotary positions; the same few
+        arrangements come again and again."""
+        key = *groups, self.grid.device
+        if key not in self._arrangements:
+            if len(self._arrangements) == ARRANGEMENTS:
+                self._arrangements.clear()
+            self._arrangements[key] = layout(groups, self.grid.device), self._rope(groups)
+        return self._arrangements[key]
 
     def _embed_obs(self, patches: Tensor, proprio: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, T, N, Q), (B, T, P) -> (B, T, N + 1, D), and the stem's maps (B, T, C, c, h', w')."""
@@ -284,10 +299,9 @@ class WorldModel(nn.Module):
             [time.flatten(1), leaves.next_time.flatten(1), leaves.plan_time.flatten(1),
              time.new_zeros(B, T), leaves.inverse_time], dim=1,
         )  # fmt: skip
-        mask = attention_mask(layout(groups, self.grid.device), context.first)
-        x, features = self.trunk(
-            x, times, self._rope(groups), mask, feature_layer=feature_layer, stop=stop
-        )
+        places, table = self._arranged(groups)
+        mask = attention_mask(places, context.first)
+        x, features = self.trunk(x, times, table, mask, feature_layer=feature_layer, stop=stop)
         sizes = [T * (N1 + 1), J * N1, T * M * H, T, T - 1]
         if features is not None:
             _, f_next, f_plan, _, _ = features.split(sizes, dim=1)
@@ -340,7 +354,8 @@ class WorldModel(nn.Module):
         )  # fmt: skip
 
     def _remember(self, kind: str, x: Tensor, time: Tensor, memory: Memory, at: int) -> Tensor:
-        """Run (B, S, D) tokens of the latest step at flow time (B,) and keep them at place ``at``.
+        """Run (B, S, D) tokens of the latest step at flow time (B,), or (1,) for all rows, and keep
+        them at place ``at``.
 
         They read what is visible in the memory, and each other.
         """
@@ -350,20 +365,15 @@ class WorldModel(nn.Module):
             visible = torch.cat([visible, visible.new_ones(len(visible), S)], dim=1)
         else:
             visible[:, at : at + S] = True
-        table = self._rope([Group(kind, memory.step, S)])
-        time = time[:, None].expand(-1, S)
-        return self.trunk(x, time, table, visible[:, None], memory.caches, at)[0]
+        table = self._rope([Group(kind, 0, S)], memory.clock)
+        return self.trunk(x, time[:, None], table, visible[:, None], memory.caches, at)[0]
 
     @torch.no_grad()
     def remember_obs(self, memory: Memory, patches: Tensor, proprio: Tensor, time: Tensor) -> None:
         """Go on to the next step, whose observation is (B, N, Q), (B, P) at flow time (B,)."""
         x, maps = self._embed_obs(patches[:, None], proprio[:, None])
-        x = memory.obs = x[:, 0]
-        memory.maps = maps
-        if not memory.first_maps:
-            memory.first, memory.first_maps, memory.first_proprio = patches, maps, proprio
-        memory.proprio = proprio  # normalised
-        self._remember("obs", x, time, memory, memory.open_step())
+        memory.look(patches, proprio, x[:, 0], maps)
+        self._remember("obs", x[:, 0], time, memory, memory.open_step())
 
     @torch.no_grad()
     def remember_act(self, memory: Memory, action: Tensor, time: Tensor) -> None:
@@ -374,7 +384,7 @@ class WorldModel(nn.Module):
 
     def _read_leaf(self, kind: str, x: Tensor, t: float, memory: Memory) -> Tensor:
         """One leaf of the latest step: (B, S, D) tokens at flow time t -> trunk output."""
-        time = torch.full(x.shape[:1], t, device=x.device)
+        time = torch.full((1,), t, device=x.device)
         return self._remember(kind, x, time, memory, memory.ring)
 
     @torch.no_grad()

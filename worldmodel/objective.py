@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldmodel.device import generator_on
 from worldmodel.distributed import ALONE, Ranks
 from worldmodel.flow import DualTime, TimeDistribution, dual_time, interpolate, velocity_loss
 from worldmodel.leaves import Context, Leaves
@@ -137,8 +138,10 @@ def self_flow_loss(
     dual = config.name in ("dts", "self_flow")
     G, mine = ranks.draws(B)  # noise is drawn for G rows, of which these are ours
 
+    noise = generator_on(device, g)
+
     def noise_like(x: Tensor) -> Tensor:
-        return torch.randn((G, *x.shape[1:]), generator=g)[mine].to(device)
+        return torch.randn((G, *x.shape[1:]), generator=noise, device=device)[mine]
 
     def at(times: Tensor) -> Tensor:
         return times[mine].to(device)

@@ -152,8 +152,9 @@ class Painter(nn.Module):
 def move(images: Tensor, flow: Tensor) -> Tensor:
     """(M, 3, h, w) seen at displaced places: ``flow`` (M, h, w, 2) right and down, in pixels."""
     h, w = images.shape[-2:]
-    places = pixel_places((h, w)).to(flow.device)
-    return sample(images, places + 2 * flow / torch.tensor([w, h], device=flow.device))
+    right, down = flow.unbind(-1)
+    places = pixel_places((h, w), flow.device)
+    return sample(images, places + torch.stack([right * (2 / w), down * (2 / h)], dim=-1))
 
 
 def sample(images: Tensor, grid: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.device import generator_on
 from worldmodel.distributed import ALONE, Ranks
+from worldmodel.graphs import Replayed
 from worldmodel.model import WorldModel
 from worldmodel.objective import Segment
 
@@ -46,17 +48,23 @@ def dream(
     absent = (~batch.known).float()  # (B, T) flow times
     memory, found = model.memory(len(proprio)), [batch.images[:, 0]]
     drawn, mine = ranks.draws(len(proprio))
+    source = generator_on(proprio.device, generator)
 
     def noise_like(x: Tensor) -> Tensor:
-        return torch.randn((drawn, *x.shape[1:]), generator=generator)[mine].to(x.device)
+        return torch.randn((drawn, *x.shape[1:]), generator=source, device=x.device)[mine]
+
+    def go_on(pose: Tensor, act: Tensor, unknown: Tensor, *noise: Tensor) -> Tensor:
+        model.remember_obs(memory, patches, pose, clean)
+        model.remember_act(memory, act, unknown)
+        patches.copy_(model.sample_next(memory, patches, noise, flow_steps)[0].clamp(-1.0, 1.0))
+        return model.show(patches)
 
     action = torch.where(batch.known[..., None], action, noise_like(action))
+    step = Replayed(go_on, proprio.device if ranks.world == 1 else torch.device("cpu"))
     for n in range(batch.action.shape[1]):
-        model.remember_obs(memory, patches, proprio[:, n], clean)
-        model.remember_act(memory, action[:, n], absent[:, n])
         noise = noise_like(patches), noise_like(proprio[:, 0])
-        patches = model.sample_next(memory, patches, noise, flow_steps)[0].clamp(-1.0, 1.0)
-        found.append(model.show(patches))
+        found.append(step(n % memory.window, proprio[:, n], action[:, n], absent[:, n], *noise))
+        memory.step = n
     return torch.stack(found, dim=1)
 
 

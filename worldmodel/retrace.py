@@ -62,7 +62,7 @@ def _retrace(
         world = Imagination(
             model, torch.from_numpy(np.stack([r.images[0] for r in part])),
             torch.from_numpy(np.stack([r.proprio[0] for r in part])),
-            generators=generators_from(seed + at, len(part)), config=sampler,
+            generators=generators_from(seed + at, len(part), model.grid.device), config=sampler,
         )  # fmt: skip
         steps: list[list[np.ndarray]] = []
         for n in range(max(map(len, part))):

@@ -21,6 +21,7 @@ from torch import Tensor
 from worldmodel.device import autocast
 from worldmodel.errors import UserError
 from worldmodel.flow import interpolate
+from worldmodel.graphs import Replayed
 from worldmodel.model import WorldModel
 
 
@@ -59,10 +60,15 @@ class Frame(NamedTuple):
 Actor = Callable[[Tensor, Tensor], Tensor | None]
 
 
-def generators_from(seed: int, batch: int) -> list[torch.Generator]:
-    """A CPU generator for each row, so that a row's noise does not depend on the rows beside it."""
+def generators_from(
+    seed: int, batch: int, device: torch.device | str = "cpu"
+) -> list[torch.Generator]:
+    """A generator for each row, so that a row's noise does not depend on the rows beside it.
+
+    On a GPU many rows want theirs drawn there: it is faster, and other noise than a CPU's.
+    """
     seeds = np.random.SeedSequence(seed).generate_state(batch, np.uint64) >> np.uint64(1)
-    return [torch.Generator().manual_seed(int(s)) for s in seeds]
+    return [torch.Generator(device).manual_seed(int(s)) for s in seeds]
 
 
 class Imagination:
@@ -91,6 +97,8 @@ class Imagination:
         self.device = model.grid.device
         self.batch, n = len(images), images.shape[1]
         self.generators = [generators] if isinstance(generators, torch.Generator) else generators
+        self._advanced = Replayed(self._advance, self.device)
+        self._read = Replayed(lambda: model.read_outcomes(self.memory), self.device)
         if len(self.generators) not in (1, self.batch):
             raise UserError(
                 f"generators: got {len(self.generators)}, expected 1 or one for each of the "
@@ -112,17 +120,13 @@ class Imagination:
         """
         if action is not None:
             action = _checked_action(action, (self.batch, self.model.spec.A))
-        self._act(action)
-        shape = self.latest.shape[1:], self.proprio.shape[1:]
-        noise = self._noise(shape[0]), self._noise(shape[1])
-        config = self.config
-        with self._context():
-            patches, change = self.model.sample_next(
-                self.memory, self.latest, noise, config.flow_steps, config.method
-            )
-        self.latest, self.proprio = patches.clamp(-1.0, 1.0), self.proprio + change
-        self._remember(config.context_noise)
-        return self.show(), self.proprio
+        act, shape = self._action(action), self.latest.shape[1:]
+        noise = self._noise(shape), self._noise(self._proprio.shape[1:])
+        blur = self._noise(shape if self.config.context_noise else (0,))
+        n = self.memory.step
+        images = self._advanced(n % self.memory.window, *act, *noise, blur)
+        self.memory.step = n + 1
+        return images, self.proprio
 
     def observe(self, action: Tensor, images: Tensor, proprio: Tensor) -> None:
         """Go on with what was really seen after ``action`` (B, A), instead of imagining it.
@@ -150,15 +154,19 @@ class Imagination:
             known = torch.zeros(len(index), device=self.device)
             self.model.remember_obs(part, patches, normalised, known)
         self.memory.put(index, part)
-        self.latest, self.proprio = self.latest.clone(), self.proprio.clone()
-        self.latest[index], self.proprio[index] = patches, proprio
+        self.latest[index], self._proprio[index] = patches, proprio
 
     # ------------------------------------------------------------------------------------------
+
+    @property
+    def proprio(self) -> Tensor:
+        """(B, P) the latest proprioception, in env units."""
+        return self._proprio.clone()
 
     def outcomes(self) -> Tensor:
         """(B, 4) what the model reads at the latest observation: leaves.OUTCOMES."""
         with self._context():
-            return self.model.read_outcomes(self.memory)
+            return self._read("outcomes")
 
     def show(self) -> Tensor:
         """The latest pictures, uint8 (B, C, h, w, 3)."""
@@ -170,34 +178,55 @@ class Imagination:
     def _noise(self, shape: Sequence[int]) -> Tensor:
         """(B, *shape) from the rows' own generators."""
         if len(self.generators) == 1:
-            return torch.randn(self.batch, *shape, generator=self.generators[0]).to(self.device)
-        rows = [torch.randn(*shape, generator=g) for g in self.generators]
+            g = self.generators[0]
+            return torch.randn(self.batch, *shape, generator=g, device=g.device).to(self.device)
+        rows = [torch.randn(*shape, generator=g, device=g.device) for g in self.generators]
         return torch.stack(rows).to(self.device)
 
     def _look(self, images: Tensor, proprio: Tensor) -> None:
         """A known observation becomes the latest."""
-        self.latest, _ = self.model.observe(images, proprio)
-        self.proprio = proprio.float()
-        self._remember(0.0)
+        patches, _ = self.model.observe(images, proprio)
+        if self.memory.step < 0:
+            self.latest, self._proprio = patches.clone(), proprio.float().clone()
+        else:
+            self.latest.copy_(patches)
+            self._proprio.copy_(proprio)
+        self._remember(self.latest, 0.0)
 
-    def _remember(self, t: float) -> None:
-        patches = self.latest
-        if t:
-            patches = interpolate(patches, self._noise(patches.shape[1:]), torch.tensor(t))
-        time = torch.full((self.batch,), t, device=self.device)
+    def _remember(self, patches: Tensor, t: float) -> None:
+        time = torch.full((1,), t, device=self.device)
         with self._context():
             self.model.remember_obs(
-                self.memory, patches, self.model.proprio_scale(self.proprio), time
+                self.memory, patches, self.model.proprio_scale(self._proprio), time
             )
 
+    def _action(self, action: Tensor | None) -> tuple[Tensor, Tensor]:
+        """An action (B, A), normalised, at flow time (B,) 0, or noise at 1 where there is none."""
+        x = self._noise((self.model.spec.A,)) if action is None else action.to(self.device)
+        t = torch.full((self.batch,), float(action is None), device=self.device)
+        return x if action is None else self.model.action_scale(x), t
+
     def _act(self, action: Tensor | None) -> None:
-        if action is None:
-            x, t = self._noise((self.model.spec.A,)), 1.0
-        else:
-            x, t = self.model.action_scale(action.to(self.device)), 0.0
-        time = torch.full((self.batch,), t, device=self.device)
         with self._context():
-            self.model.remember_act(self.memory, x, time)
+            self.model.remember_act(self.memory, *self._action(action))
+
+    def _advance(
+        self, act: Tensor, absent: Tensor, noise: Tensor, noise_change: Tensor, blur: Tensor
+    ) -> Tensor:
+        """Act, imagine what follows, and remember it; the pictures (B, C, h, w, 3)."""
+        config = self.config
+        with self._context():
+            self.model.remember_act(self.memory, act, absent)
+            patches, change = self.model.sample_next(
+                self.memory, self.latest, (noise, noise_change), config.flow_steps, config.method
+            )
+        self.latest.copy_(patches.clamp(-1.0, 1.0))
+        self._proprio += change
+        t, patches = config.context_noise, self.latest
+        if t:
+            patches = interpolate(patches, blur, torch.tensor(t))
+        self._remember(patches, t)
+        return self.show()
 
 
 def rollout(world: Imagination, act: Actor | Tensor | None, steps: int) -> Iterator[Frame]:

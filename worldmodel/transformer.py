@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from worldmodel.layers import Block, Cache, Modulation, RMSNorm, Rope, time_embedding
@@ -48,14 +49,16 @@ class Trunk(nn.Module):
         caches: Sequence[Cache] | None = None, at: int = 0, feature_layer: int | None = None,
         stop: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """(B, S, D) tokens at flow times (B, S) -> (output (B, S, D), features).
+        """(B, S, D) tokens at flow times (B, S), or (B or 1, 1), -> (output (B, S, D), features).
 
         ``mask`` (B, S or 1, keys) is True where a token reads a key; ``caches`` (one per block) and
         ``at`` as in :class:`Block`. ``features`` is the hidden state after block ``feature_layer``
         (counted from 1); with ``stop`` nothing after that block is computed.
         """
-        # a sequence has few distinct times: embed those, then gather
-        distinct, index = time.unique(return_inverse=True)
+        if time.shape[1] > 1:  # a sequence has few distinct times: embed those, then gather
+            distinct, index = time.unique(return_inverse=True)
+        else:
+            distinct, index = time[:, 0], torch.arange(len(time), device=time.device)[:, None]
         c = self.time(time_embedding(distinct, 256))
         table_6 = self.modulation(c)
         mod = Modulation(*nn.functional.embedding(index, table_6).chunk(6, dim=-1))
