@@ -259,6 +259,8 @@ def test_constant_times_per_token_equal_the_scalar_time() -> None:
     together, _ = model.trunk(x, scattered, table, None)
     apart = [model.trunk(x[i : i + 1], scattered[i : i + 1], table, None)[0] for i in range(B)]
     torch.testing.assert_close(together, torch.cat(apart))
+    torch.testing.assert_close(model.trunk(x, scattered[:, :1], table, None)[0], together)
+    torch.testing.assert_close(model.trunk(x, scattered[:1, :1], table, None)[0], together)
     mixed = scattered.clone()
     mixed[:, 2] = 0.9
     assert not torch.allclose(model.trunk(x, mixed, table, None)[0], together)

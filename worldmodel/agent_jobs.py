@@ -42,11 +42,12 @@ def run_agent(
     from worldmodel import checkpoint
     from worldmodel.agent import improve, try_out
     from worldmodel.agent_report import write_report
+    from worldmodel.rollout import placed
     from worldmodel.spec import check_compatible
     from worldmodel.starts import load_starts
 
     place = find_checkpoint(options.checkpoint)
-    world, start = checkpoint.load(place).model, model_of(policy)
+    world, start = placed(checkpoint.load(place).model, sampler), model_of(policy)
     check_compatible(world.spec, start.spec)
     dataset = open_dataset(options.data)
     check_compatible(dataset.spec, start.spec)

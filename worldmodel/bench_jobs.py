@@ -88,8 +88,9 @@ def run_bench_rollout(
     from worldmodel import checkpoint
     from worldmodel.bench import bench_rollout
     from worldmodel.report import Report
+    from worldmodel.rollout import placed
 
-    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    model = placed(checkpoint.load(find_checkpoint(options.checkpoint)).model, sampler)
     total = config.steps + len(config.batches) * config.timed
     with progress("bench rollout", total=total, unit="steps") as bar:
         result, curve = bench_rollout(model, config, sampler, bar.advance)

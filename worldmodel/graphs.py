@@ -6,7 +6,10 @@ takes to run them. Captured once and replayed, a step costs one launch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import contextlib
+import functools
+import gc
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch import Tensor
@@ -44,12 +47,41 @@ class Replayed:
         return out.clone()  # the next replay writes into it
 
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(self._device)
-        now = torch.cuda.current_stream(self._device)
-        stream.wait_stream(now)
-        with torch.cuda.stream(stream):
-            graph.capture_begin()
-            out = self._run(*self._inputs)
+        return _workshop(self._device).capture(lambda: self._run(*self._inputs))
+
+
+class _Workshop:
+    """Where graphs are captured: all on one stream and in one pool of memory, for what a pool of a
+    graph's own had would be nobody else's once the graph is gone."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._first = self.capture(lambda: torch.zeros(1, device=device))  # the pool lasts with it
+
+    def capture(self, run: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        graph, now = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(now)
+        with torch.cuda.stream(self._stream), _no_collection():
+            graph.capture_begin(pool=self._pool)
+            out = run()
             graph.capture_end()
-        now.wait_stream(stream)
+        now.wait_stream(self._stream)
         return graph, out
+
+
+@functools.cache
+def _workshop(device: torch.device) -> _Workshop:
+    return _Workshop(device)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Memory of a GPU that is given back while it records would end the recording."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

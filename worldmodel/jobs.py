@@ -132,9 +132,10 @@ def run_rollout(
     from worldmodel.imagine import imagine, total_progress
     from worldmodel.probe import check_probe, load_probe
     from worldmodel.recording import truth_of
+    from worldmodel.rollout import placed
     from worldmodel.spec import check_spaces
 
-    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    model = placed(checkpoint.load(find_checkpoint(options.checkpoint)).model, sampler)
     made = make_env(env)
     check_spaces(model.spec, made.observation_space, made.action_space)
     made.reset(seed=config.seed)
@@ -175,8 +176,9 @@ def run_judge(
     from worldmodel import checkpoint
     from worldmodel.judge import judge
     from worldmodel.judge_report import write_report
+    from worldmodel.rollout import placed
 
-    model = checkpoint.load(find_checkpoint(options.checkpoint)).model
+    model = placed(checkpoint.load(find_checkpoint(options.checkpoint)).model, sampler)
     judged = {word: _policy_of(word) for word in config.policies}
     about = {"env": env.id, "env_options": env.options, "checkpoint": options.checkpoint}
     total = 2 * config.episodes * len(judged)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.device import autocast
+from worldmodel.device import autocast, pick_device
 from worldmodel.errors import UserError
 from worldmodel.flow import interpolate
 from worldmodel.graphs import Replayed
@@ -39,6 +39,7 @@ class RolloutConfig:
     precision: Literal["auto", "fp32", "bf16"] = field(
         default="auto", metadata={"help": "auto: bf16 where the processor has it"}
     )
+    device: str = field(default="auto", metadata={"help": "where to imagine: auto, cpu or cuda"})
 
     def __post_init__(self) -> None:
         if self.flow_steps < 1 or not 0 <= self.context_noise < 1:
@@ -54,6 +55,11 @@ class Frame(NamedTuple):
     images: Tensor  # (B, C, h, w, 3) uint8
     proprio: Tensor  # (B, P)
     action: Tensor | None  # (B, A); None: without actions
+
+
+def placed(model: WorldModel, config: RolloutConfig) -> WorldModel:
+    """The model where ``config`` says it is to imagine. UserError where there is no such place."""
+    return model.to(pick_device(config.device))
 
 
 #: (images (B, C, h, w, 3) uint8, proprio (B, P)) -> actions (B, A) in [-1, 1], or None

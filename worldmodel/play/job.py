@@ -103,6 +103,7 @@ def make_session(
     from worldmodel.play.game import Game
     from worldmodel.play.session import Session
     from worldmodel.probe import load_probe
+    from worldmodel.rollout import placed
     from worldmodel.spec import attribute
 
     made = make_env(env)
@@ -115,7 +116,7 @@ def make_session(
 
     def make_game(env: Any, name: str) -> Game:
         place = find_checkpoint(name)
-        model = checkpoint.load(place).model
+        model = placed(checkpoint.load(place).model, sampler)
         own = make_policy(PolicyConfig(name="checkpoint", path=str(place)), env)
         drivers = {"policy": (own, True)}
         if attribute(made, "expert"):
