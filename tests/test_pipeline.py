@@ -153,6 +153,12 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     words = ["bench", "rollout", f"checkpoint={place / 'run'}", "steps=200", "batches=[1,3]"]
     assert cli.main([*words, "timed=3", f"out={out}"]) == 0
     assert result(out)["batch 3: frames_per_s"] > 0
+    words = ["bench", "env", f"imagined={place / 'run'}", "num_envs=[2]", "steps=5"]
+    out = tmp_path / "bench_env"
+    assert cli.main([*words, "imagined_steps=2", f"out={out}"]) == 0
+    rates = result(out)
+    assert rates["imagined, 2 at once: ratio"] > 0
+    assert rates["imagined, 2 at once: steps_per_s"] < 1e5
 
 
 def test_an_agent_is_trained_and_tried_before_and_after(

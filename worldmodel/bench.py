@@ -30,6 +30,15 @@ class BenchEnvConfig:
     robosuite_steps: int = field(
         default=60, metadata={"help": "steps of robosuite's PickPlaceCan, where it is installed"}
     )
+    imagined: str = field(
+        default="",
+        metadata={"help": "a checkpoint, as pick_can_tiny: the env that it imagines beside this"},
+    )
+    num_envs: tuple[int, ...] = field(
+        default=(32,), metadata={"help": "how many of those at once; a GPU likes 1024"}
+    )
+    imagined_steps: int = field(default=50, metadata={"help": "steps of all of them to time"})
+    device: str = field(default="auto", metadata={"help": "where to imagine: auto, cpu or cuda"})
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,12 @@ def bench_env(
         "steps_per_s": rate, "distinct_frames": distinct, "steps": config.steps
     }  # fmt: skip
     env.close()
+    for n in config.num_envs if config.imagined else ():
+        imagined = _imagined_rate(config, n)
+        result |= {
+            f"imagined, {n} at once: steps_per_s": imagined,
+            f"imagined, {n} at once: ratio": imagined / rate,
+        }
     if importlib.util.find_spec("robosuite") is None:
         result["robosuite"] = "not installed: pip install 'worldmodel[robosuite]' to compare"
         return result
@@ -111,6 +126,22 @@ def _env_rate(
             seed += 1
             obs, _ = env.reset(seed=seed)
     return steps / spent, changed / steps
+
+
+def _imagined_rate(config: BenchEnvConfig, num_envs: int) -> float:
+    """Env steps/s of Imagined-v0, outcomes included, after ten steps to warm up."""
+    from worldmodel.imagined_env import ImaginedVectorEnv
+
+    env = ImaginedVectorEnv(num_envs, config.imagined, device=config.device)
+    env.reset(seed=0)
+    rng, start = np.random.default_rng(0), time.perf_counter()
+    for step in range(10 + config.imagined_steps):
+        if step == 10:
+            start = time.perf_counter()
+        env.step(rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))
+    spent = time.perf_counter() - start
+    env.close()
+    return config.imagined_steps * num_envs / spent
 
 
 def _robosuite_rate(steps: int) -> tuple[float, float]:

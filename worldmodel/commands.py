@@ -220,9 +220,14 @@ COMMANDS: dict[str, Command] = {
         job="worldmodel.push_jobs:run_push",
     ),
     "bench env": Command(
-        summary="env steps per second, beside robosuite's when it is installed",
-        details="Physics, control and every camera in one process, with random actions.",
-        examples=("worldmodel bench env", "worldmodel bench env env.image_size=128 steps=200"),
+        summary="env steps per second, beside an imagined env's and robosuite's",
+        details="Physics, control and every camera in one process, with random actions; "
+        "robosuite's PickPlaceCan where it is installed.",
+        examples=(
+            "worldmodel bench env",
+            "worldmodel bench env imagined=pick_can_tiny num_envs=[32,1024]",
+            "worldmodel bench env env.image_size=128 steps=200",
+        ),
         parts=("worldmodel.bench:BenchEnvConfig", ENV),
         job="worldmodel.bench_jobs:run_bench_env",
     ),

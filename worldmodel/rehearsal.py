@@ -53,10 +53,13 @@ def dream(
     def noise_like(x: Tensor) -> Tensor:
         return torch.randn((drawn, *x.shape[1:]), generator=source, device=x.device)[mine]
 
-    def go_on(pose: Tensor, act: Tensor, unknown: Tensor, *noise: Tensor) -> Tensor:
+    def go_on(
+        pose: Tensor, act: Tensor, unknown: Tensor, noise: Tensor, noise_change: Tensor
+    ) -> Tensor:
         model.remember_obs(memory, patches, pose, clean)
         model.remember_act(memory, act, unknown)
-        patches.copy_(model.sample_next(memory, patches, noise, flow_steps)[0].clamp(-1.0, 1.0))
+        noises = noise, noise_change
+        patches.copy_(model.sample_next(memory, patches, noises, flow_steps)[0].clamp(-1.0, 1.0))
         return model.show(patches)
 
     action = torch.where(batch.known[..., None], action, noise_like(action))
