@@ -18,6 +18,7 @@ from gymnasium.wrappers import AddRenderObservation, RescaleAction
 
 from worldmodel.build import did_you_mean
 from worldmodel.errors import UserError
+from worldmodel.goal import GoalImage
 from worldmodel.resize import resize
 from worldmodel.spec import attribute, is_image
 
@@ -39,6 +40,13 @@ class AdaptConfig:
         metadata={
             "help": "which vectors of the observation, one behind the other, are proprioception "
             "(none: 'proprio', or else all of them; []: pictures only)"
+        },
+    )
+    goal: str = field(
+        default="",
+        metadata={
+            "help": "a camera, as front: the last picture that it shows in the expert's success "
+            "from the same start becomes one more camera, 'goal'"
         },
     )
     image_size: tuple[int, ...] = field(
@@ -102,6 +110,8 @@ def adapt(env: gymnasium.Env, config: AdaptConfig | None = None) -> gymnasium.En
                 "the env with render_mode='rgb_array'"
             )
         env = AddRenderObservation(env, render_only=False)
+    if config.goal:
+        env = GoalImage(env, config.goal)
     return Adapted(env, config)
 
 
