@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 
 import policies
@@ -21,7 +22,10 @@ from worldmodel.config import EnvConfig, make_env
 from worldmodel.dataset import Dataset
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.evaluate_report import write_report
+from worldmodel.imagined_env import ImaginedVectorEnv
+from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.spec import spec_of_env
+from worldmodel.transformer import TransformerConfig
 
 TWO = ("open_drawer", "close_drawer")
 
@@ -93,3 +97,18 @@ def test_collect_and_evaluate_tell_tasks_apart(tmp_path: Path) -> None:
     write_report(result, out)
     page = (out / "report.html").read_text()
     assert all(name in page for name in ("Task by task", *TWO))
+
+
+def test_an_imagined_suite_goes_on_with_the_task_that_it_began_with(tmp_path: Path) -> None:
+    make = partial(make_env, EnvConfig("worldmodel/ManipulationSuite-v0", options={"tasks": TWO}))
+    config = CollectConfig(episodes=4, seed=0, workers=1, per_file=4)
+    collect(make, policies.ScriptedPolicy, config, tmp_path)
+    dataset = Dataset(tmp_path)
+    torch.manual_seed(0)
+    model = WorldModel(dataset.spec, ModelConfig(trunk=TransformerConfig(32, 2, 2))).eval()
+    worlds = ImaginedVectorEnv(6, model, starts=tmp_path)
+    asked = worlds.reset(seed=0)[0]["proprio"][:, -2:]
+    assert {tuple(row) for row in asked.tolist()} == {(1.0, 0.0), (0.0, 1.0)}
+    for _ in range(3):
+        obs, *_ = worlds.step(np.zeros((6, 7), np.float32))
+    np.testing.assert_allclose(obs["proprio"][:, -2:], asked, atol=0.05)
