@@ -11,8 +11,10 @@ import torch
 from policies.chunking import ChunkPlayer
 from policies.flow_policy import FlowPolicy
 from worldmodel.errors import UserError
+from worldmodel.model import WorldModel
 from worldmodel.rollout import RolloutConfig, generators_from
 from worldmodel.search import score_plans
+from worldmodel.spec import check_compatible
 
 
 class PlanningPolicy:
@@ -21,9 +23,10 @@ class PlanningPolicy:
     def __init__(
         self, policy: FlowPolicy, candidates: int = 8, budget_ms: float | None = None,
         steps: int | None = None, config: RolloutConfig | None = None,
+        world: WorldModel | None = None,
     ) -> None:  # fmt: skip
-        """Of ``candidates`` plans of ``policy`` the one is played that comes out best in its model
-        after ``steps`` imagined steps (None: the plan's length).
+        """Of ``candidates`` plans of ``policy`` the one is played that comes out best in ``world``
+        (None: the policy's own model) after ``steps`` imagined steps (None: the plan's length).
 
         ``budget_ms`` is the time that an action may take, on average over the steps played of a
         plan: the first plan tries 1, 2, 4, … candidates and keeps to what fits. Results then depend
@@ -39,6 +42,8 @@ class PlanningPolicy:
         if budget_ms is not None and budget_ms <= 0:
             raise UserError(f"budget_ms: got {budget_ms}, expected a positive number, or none")
         self.policy, self.candidates, self.budget_ms = policy, candidates, budget_ms
+        self.world = world or policy.model
+        check_compatible(self.world.spec, policy.spec)
         self.config = config or RolloutConfig(flow_steps=1)
         self._measured = budget_ms is None
         self._player = ChunkPlayer(self._plan, policy.replan)
@@ -79,7 +84,7 @@ class PlanningPolicy:
         ]
         images = np.stack([obs[name] for name in self.policy.spec.cameras], axis=1)
         scores = score_plans(
-            self.policy.model, torch.from_numpy(images),
+            self.world, torch.from_numpy(images),
             torch.from_numpy(obs["proprio"].astype(np.float32)), torch.from_numpy(plans),
             self.steps, generators, self.config,
         )  # fmt: skip

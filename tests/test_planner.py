@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -14,8 +15,10 @@ from test_model import A, H, tiny_model
 from policies import planner
 from policies.flow_policy import FlowPolicy
 from policies.planner import PlanningPolicy
+from worldmodel.config import PolicyConfig
 from worldmodel.dataset import DISCOUNT
 from worldmodel.errors import UserError
+from worldmodel.model import WorldModel
 from worldmodel.rollout import RolloutConfig
 from worldmodel.search import score_plans
 
@@ -69,6 +72,27 @@ def test_the_best_of_the_policys_own_plans_is_played(monkeypatch: pytest.MonkeyP
     assert len(seen) == 1
     planning.act(observation(2))
     assert len(seen) == 2
+
+
+def test_another_model_may_imagine_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[WorldModel] = []
+
+    def score(model, images, proprio, plans, steps, generators, config) -> torch.Tensor:
+        asked.append(model)
+        return plans[:, :, 0, 0]
+
+    monkeypatch.setattr(planner, "score_plans", score)
+    policy, world = FlowPolicy(tiny_model().eval()), tiny_model(window=2).eval()
+    planning = PlanningPolicy(policy, candidates=2, world=world)
+    planning.reset([4])
+    planning.act(observation(1))
+    assert asked == [world]
+    other = dataclasses.replace(world.spec, proprio_names=tuple("abcd")[: world.spec.P])
+    world.spec = other
+    with pytest.raises(UserError, match="proprio"):
+        PlanningPolicy(policy, candidates=2, world=world)
+    with pytest.raises(ValueError, match="candidates"):
+        PolicyConfig(name="checkpoint", path="a", world="b")
 
 
 def test_a_row_plans_the_same_whatever_stands_beside_it() -> None:

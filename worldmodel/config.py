@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from policies.base import Policy
     from policies.flow_policy import FlowPolicy
+    from worldmodel.model import WorldModel
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -158,6 +159,10 @@ class PolicyConfig:
         default=1,
         metadata={"help": "plans imagined each time, of which the best is played"},
     )
+    world: str = field(
+        default="",
+        metadata={"help": "folder or name of the model that imagines them ('': the policy's own)"},
+    )
     budget_ms: float | None = field(
         default=None,
         metadata={"help": "time an action may take; sets how many candidates (none: any)"},
@@ -181,6 +186,8 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if self.inside and self.name != "checkpoint":
             raise ValueError(f"inside=… goes with a checkpoint as policy, got name={self.name}")
+        if self.world and self.candidates < 2:
+            raise ValueError("world=… imagines candidates: give candidates=… of 2 or more")
         if (self.name == "checkpoint") != bool(self.path):
             raise ValueError("name=checkpoint and path=… go together: write policy=<path>")
         if self.mistaken and self.name != "scripted":
@@ -269,7 +276,10 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
                 if config.candidates > 1:
                     from policies.planner import PlanningPolicy
 
-                    policy = PlanningPolicy(policy, config.candidates, config.budget_ms)
+                    world = _world(config.world, config, env) if config.world else None
+                    policy = PlanningPolicy(
+                        policy, config.candidates, config.budget_ms, world=world
+                    )
         if config.noise:
             policy = policies.NoisyPolicy(policy, config.noise)
         return _inside(policy, config, env) if config.inside else policy
@@ -279,12 +289,17 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
 
 def _inside(policy: Policy, config: PolicyConfig, env: gymnasium.Env) -> Policy:
     from policies.open_loop import OpenLoopPolicy
+
+    return OpenLoopPolicy(policy, _world(config.inside, config, env))
+
+
+def _world(name: str, config: PolicyConfig, env: gymnasium.Env) -> WorldModel:
     from worldmodel import checkpoint
     from worldmodel.spec import check_spaces
 
-    model = checkpoint.load(find_checkpoint(config.inside)).model.to(config.device)
+    model = checkpoint.load(find_checkpoint(name)).model.to(config.device)
     check_spaces(model.spec, env.observation_space, env.action_space)
-    return OpenLoopPolicy(policy, model)
+    return model
 
 
 def load_policy(checkpoint: Path, flow_steps: int | None) -> FlowPolicy:
@@ -303,9 +318,10 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
     }
     if env.adapt != AdaptConfig():
         about["env_adapt"] = plain(env.adapt)
-    if policy.inside:
-        about["inside_sha256"] = weights_sha256(find_checkpoint(policy.inside))
-    for name in ("noise", "candidates", "budget_ms", "inside"):
+    for name in ("inside", "world"):
+        if place := getattr(policy, name):
+            about[f"{name}_sha256"] = weights_sha256(find_checkpoint(place))
+    for name in ("noise", "candidates", "budget_ms", "inside", "world"):
         if getattr(policy, name) != getattr(PolicyConfig(), name):
             about[name] = getattr(policy, name)
     if policy.name == "checkpoint":

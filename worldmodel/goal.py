@@ -32,7 +32,8 @@ class GoalImage(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     def __init__(self, env: gymnasium.Env, camera: str) -> None:
         gymnasium.utils.RecordConstructorArgs.__init__(self, camera=camera)
         super().__init__(env)
-        seen = dict(env.observation_space.spaces) if _is_dict(env) else {}
+        space = env.observation_space
+        seen = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
         if camera not in seen:
             raise UserError(
                 f"goal: the observation has no camera '{camera}'{did_you_mean(camera, seen)}; it "
@@ -77,7 +78,3 @@ class GoalImage(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
             f"goal: the expert failed {ATTEMPTS} times from the start of seed {seed}, so there is "
             "no picture of its goal; take another seed"
         )
-
-
-def _is_dict(env: gymnasium.Env) -> bool:
-    return isinstance(env.observation_space, spaces.Dict)
