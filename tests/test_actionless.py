@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from test_model import H, M, tiny_model, tiny_segment
 from test_train import FakeWindows
+from tiny import H, M, tiny_model, tiny_segment
 
 from worldmodel.dataset import Dataset
 from worldmodel.model import WorldModel

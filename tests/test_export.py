@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from test_flow_policy import observations
-from test_model import tiny_model, tiny_spec
+from tiny import tiny_model, tiny_spec
 
 import policies
 from policies.flow_policy import FlowPolicy

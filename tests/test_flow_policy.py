@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from test_model import SIDE, A, P, tiny_model, tiny_spec
+from tiny import SIDE, A, P, tiny_model, tiny_spec
 
 from policies.flow_policy import FlowPolicy
 from worldmodel import checkpoint

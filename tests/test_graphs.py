@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from test_model import SIDE, A, C, P, tiny_model
+from tiny import SIDE, A, C, P, tiny_model
 from torch import Tensor
 
 from worldmodel.memory import Memory

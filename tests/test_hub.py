@@ -11,7 +11,7 @@ import pytest
 import torch
 from fake_hub import FakeHub
 from test_flow_policy import observations
-from test_model import tiny_model
+from tiny import tiny_model
 
 import policies
 from worldmodel import checkpoint, cli, hub

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
-from test_model import SIDE, A, C, P, tiny_model
+from tiny import SIDE, A, C, P, tiny_model
 
 from worldmodel.errors import UserError
 from worldmodel.imagined_env import ImaginedEnv, ImaginedVectorEnv

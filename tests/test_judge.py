@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ToyEnv, ToyPolicy
 from test_imagined_env import model as reading
-from test_model import SIDE, A, C, P, tiny_model
+from tiny import SIDE, A, C, P, tiny_model
 
 from worldmodel.calibration import figures, granted
 from worldmodel.imagined_episodes import play

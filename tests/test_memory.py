@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from test_model import A, B, H, P, tiny_model, tiny_spec
+from tiny import A, B, H, P, tiny_model, tiny_spec
 
 from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_model import SIDE, A, C, P, tiny_model
+from tiny import SIDE, A, C, P, tiny_model
 
 from policies.open_loop import OpenLoopPolicy
 from worldmodel.config import PolicyConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_imagined_env import model as reading
 from test_imagined_env import starts
-from test_model import A, H, tiny_model
+from tiny import A, H, tiny_model
 
 from policies import planner
 from policies.flow_policy import FlowPolicy

@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 import numpy as np
 import pytest
 from conftest import ToyEnv, ToyPolicy
-from test_model import stats
+from tiny import stats
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 

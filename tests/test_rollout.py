@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_model import SIDE, A, C, P, tiny_model, tiny_segment
+from tiny import SIDE, A, C, P, tiny_model, tiny_segment
 
 from worldmodel.errors import UserError
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from, imagine, rollout

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_model import P, tiny_model
 from test_train import FakeWindows
+from tiny import P, tiny_model
 
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.settle import settle, settled

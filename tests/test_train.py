@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_model import SIDE, A, C, H, P, tiny_model, tiny_spec
+from tiny import SIDE, A, C, H, P, tiny_model, tiny_spec
 
 from worldmodel import checkpoint
 from worldmodel.errors import RunError, UserError

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from test_model import tiny_model
+from tiny import tiny_model
 
 from worldmodel.errors import UserError
 from worldmodel.model import WorldModel
@@ -43,7 +43,8 @@ def test_a_widened_model_predicts_the_same(mounted: bool) -> None:
     C, (h, w), P, A = len(spec.cameras), spec.image_size, narrow.spec.P, spec.A
     images = torch.randint(0, 256, (2, C, h, w, 3), dtype=torch.uint8, generator=g)
     proprio = torch.randn(2, P, generator=g)
-    actions = torch.rand(3, 2, A, generator=g) - 0.5
+    # two steps: an untrained model magnifies rounding by six a step
+    actions = torch.rand(2, 2, A, generator=g) - 0.5
     config = RolloutConfig(precision="fp32", context_noise=0.0)
 
     def run(model: WorldModel, extra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from test_model import SIDE, A, C, H, P, tiny_spec
+from tiny import SIDE, A, C, H, P, tiny_spec
 
 from worldmodel.distributed import ALONE, Ranks, together
 from worldmodel.model import ModelConfig
