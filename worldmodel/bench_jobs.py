@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from worldmodel.arms import ArmsConfig
     from worldmodel.bench import (
         BenchDataConfig,
-        BenchEnvConfig,
         BenchPolicyConfig,
         BenchRolloutConfig,
         BenchTrainConfig,
     )
+    from worldmodel.bench_env import BenchEnvConfig
     from worldmodel.heldout import HeldoutConfig
     from worldmodel.model import ModelConfig
     from worldmodel.objective import ObjectiveConfig
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def run_bench_env(folder: Path, config: BenchEnvConfig, env: EnvConfig) -> None:
-    from worldmodel.bench import bench_env
+    from worldmodel.bench_env import bench_env
 
     with progress("bench env", total=config.steps, unit="steps") as bar:
         result = bench_env(partial(make_env, env), config, bar.advance)

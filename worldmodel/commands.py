@@ -228,7 +228,7 @@ COMMANDS: dict[str, Command] = {
             "worldmodel bench env imagined=pick_can_tiny num_envs=[32,1024]",
             "worldmodel bench env env.image_size=128 steps=200",
         ),
-        parts=("worldmodel.bench:BenchEnvConfig", ENV),
+        parts=("worldmodel.bench_env:BenchEnvConfig", ENV),
         job="worldmodel.bench_jobs:run_bench_env",
     ),
     "bench data": Command(
