@@ -34,15 +34,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset(out)
 
 
-def episodes(policy, starts, model, steps, sampler, seed) -> list[ImaginedEpisode]:
+def episodes(policy, starts, model, steps, sampler, seed) -> list[tuple[int, ImaginedEpisode]]:
     """As worldmodel.imagined_episodes.play would: every third succeeds."""
     n, A = len(starts), model.spec.A
     return [
-        ImaginedEpisode(
+        (i, ImaginedEpisode(
             starts.images[[i] * (LONG + 1)], starts.proprio[[i] * (LONG + 1)],
             np.full((LONG, A), (seed + i) / 1e3, np.float32), (seed + i) % 3 == 0,
-        )
-        for i in range(n)
+        ))
+        for i in reversed(range(n))
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_the_controls_keep_as_many_at_random_or_none(data, tmp_path, monkeypatch
 
 def test_nothing_to_imitate_is_an_error_that_says_what_to_do(data, tmp_path, monkeypatch) -> None:
     def lost(*args):
-        return [dataclasses.replace(e, success=False) for e in episodes(*args)]
+        return [(i, dataclasses.replace(e, success=False)) for i, e in episodes(*args)]
 
     monkeypatch.setattr(agent, "play", lost)
     with pytest.raises(RunError, match="begin with a better policy"):

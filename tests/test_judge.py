@@ -114,7 +114,8 @@ def test_inside_the_model_the_outcome_leaf_alone_decides(logit: float, won: bool
         for k in range(3)
     ]
     judge = reading(logit)
-    episodes = play(policy, starts_from(starts, judge.spec), judge, 4, SAMPLER, 0)
+    played = dict(play(policy, starts_from(starts, judge.spec), judge, 4, SAMPLER, 0))
+    episodes = [played[i] for i in range(3)]
     assert [e.success for e in episodes] == [won] * 3
     assert [len(e) for e in episodes] == [1 if won else 4] * 3
     assert len(policy.seen) == (1 if won else 4)

@@ -56,7 +56,7 @@ def test_its_actions_are_those_of_an_imagined_episode() -> None:
     model, first = tiny_model().eval(), observation(0, rows=1)
     rows = [{name: value[0] for name, value in first.items()}]
     starts: Starts = starts_from(rows, model.spec)
-    dreamt = play(Follower(), starts, model, 6, SAMPLER, seed=3)[0]
+    [(_, dreamt)] = play(Follower(), starts, model, 6, SAMPLER, seed=3)
     policy = OpenLoopPolicy(Follower(), model, SAMPLER)
     policy.reset([3])
     acted = [policy.act(first if n == 0 else observation(n, 1))[0] for n in range(len(dreamt))]

@@ -37,7 +37,6 @@ from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
 from worldmodel.windows import EpisodeInfo, Windows
 
-BATCH = 32  # worlds imagined at once
 FORMAT = 1  # of the file of kept episodes
 #: only plans are trained: a frame's leaf would learn from the model's own pictures
 OBJECTIVE = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0, weight_outcome=0.0)
@@ -123,16 +122,17 @@ def _practise(
         return _unpack(tensors), header["figures"]
     if config.keep == "nothing":
         return [], {"round": k, "imagined_steps": 0, "kept": 0}
-    rng, episodes = np.random.default_rng([config.seed, k]), []
+    rng = np.random.default_rng([config.seed, k])
+    index = rng.integers(0, len(starts), config.episodes)
+    part = Starts(starts.images[index], starts.proprio[index])
+    seed = config.seed + k * config.episodes
+    found: dict[int, ImaginedEpisode] = {}
     with Progress("imagine", config.episodes, unit="episodes") as bar:
-        for at in range(0, config.episodes, BATCH):
-            n = min(BATCH, config.episodes - at)
-            index = rng.integers(0, len(starts), n)
-            part = Starts(starts.images[index], starts.proprio[index])
-            seed = config.seed + k * config.episodes + at
-            episodes += play(policy, part, world, config.max_steps, sampler, seed)
-            won = np.mean([e.success for e in episodes])
-            bar.advance(n, text=f"round {k}, success {won:.3f}")
+        for i, episode in play(policy, part, world, config.max_steps, sampler, seed):
+            found[i] = episode
+            won = np.mean([e.success for e in found.values()])
+            bar.advance(1, text=f"round {k}, success {won:.3f}")
+    episodes = [found[i] for i in range(config.episodes)]
     _film(episodes, folder, world)
     kept = [e for e in episodes if e.success]
     figures = {

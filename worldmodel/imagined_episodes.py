@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,35 +29,63 @@ class ImaginedEpisode:
 
 
 def play(
-    policy: Actor, starts: Starts, model: WorldModel, steps: int, sampler: RolloutConfig, seed: int
-) -> list[ImaginedEpisode]:
-    """One episode of up to ``steps`` steps from each start; episode i acts with seed + i."""
+    policy: Actor, starts: Starts, model: WorldModel, steps: int, sampler: RolloutConfig,
+    seed: int, worlds: int = 32,
+) -> Iterator[tuple[int, ImaginedEpisode]]:  # fmt: skip
+    """(i, episode i), of up to ``steps`` steps from start i, in the order in which they end.
+
+    Episode i acts with seed + i. ``worlds`` are imagined at once; whose episode is over goes on
+    with the next start.
+    """
     n = len(starts)
+    plays = np.arange(min(worlds, n))  # row -> which episode
+    begun, busy = len(plays), np.ones(len(plays), bool)
     generators = generators_from(seed, n, model.grid.device)
-    world = Imagination(model, *starts.take(np.arange(n)), generators=generators, config=sampler)
-    policy.reset([seed + i for i in range(n)])
-    seen, felt, acted = [starts.images], [starts.proprio], []
-    success, length = np.zeros(n, bool), np.full(n, steps)
-    verdicts = Verdicts(n)
-    for step in range(steps):
-        obs = {name: seen[-1][:, c] for c, name in enumerate(model.spec.cameras)}
-        action = np.clip(policy.act({**obs, "proprio": felt[-1]}), -1.0, 1.0)
-        images, proprio = world.step(torch.from_numpy(action))
-        seen.append(images.cpu().numpy())
-        felt.append(proprio.float().cpu().numpy())
-        acted.append(action)
-        read, going = verdicts.read(world.outcomes()), length == steps
-        success |= read.success & going
-        length = np.where(read.ended & going, step + 1, length)
-        if (length <= step + 1).all():
-            break
-    return [
-        ImaginedEpisode(
-            _row(seen, i, T + 1), _row(felt, i, T + 1), _row(acted, i, T), bool(success[i])
-        )
-        for i, T in enumerate(length)
-    ]  # fmt: skip
+    rows = generators[:begun]
+    world = Imagination(model, *starts.take(plays), generators=rows, config=sampler)
+    policy.reset([seed + int(i) for i in plays])
+    verdicts, taken = Verdicts(begun), [_Take(starts, int(i)) for i in plays]
+    while busy.any():
+        now = [take.now() for take in taken]
+        images, proprio = (np.stack(part) for part in zip(*now, strict=True))
+        obs = {name: images[:, c] for c, name in enumerate(model.spec.cameras)}
+        action = np.clip(policy.act({**obs, "proprio": proprio}), -1.0, 1.0)
+        images, proprio = (x.cpu().numpy() for x in world.step(torch.from_numpy(action)))
+        read = verdicts.read(world.outcomes())
+        for row in np.flatnonzero(busy):
+            taken[row].add(images[row], proprio[row], action[row])
+        over = np.flatnonzero(busy & (read.ended | [len(t.action) >= steps for t in taken]))
+        for row in over:
+            yield int(plays[row]), taken[row].episode(bool(read.success[row]))
+        busy[over] = False
+        fresh = over[: n - begun]
+        if len(fresh):
+            plays[fresh] = begun + np.arange(len(fresh))
+            begun += len(fresh)
+            busy[fresh] = True
+            for row in fresh:
+                taken[row], rows[row] = _Take(starts, plays[row]), generators[plays[row]]
+            world.restart(fresh, *starts.take(plays[fresh]))
+            verdicts.forget(fresh)
+            mask = np.isin(np.arange(len(plays)), fresh)
+            policy.reset([seed + int(i) for i in plays], mask)
 
 
-def _row(steps: Sequence[np.ndarray], row: int, count: int) -> np.ndarray:
-    return np.stack([step[row] for step in steps[:count]])
+class _Take:
+    """An episode that is being imagined."""
+
+    def __init__(self, starts: Starts, i: int) -> None:
+        self.images, self.proprio = [starts.images[i]], [starts.proprio[i]]
+        self.action: list[np.ndarray] = []
+
+    def now(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.images[-1], self.proprio[-1]
+
+    def add(self, images: np.ndarray, proprio: np.ndarray, action: np.ndarray) -> None:
+        self.images.append(images)
+        self.proprio.append(proprio.astype(np.float32))
+        self.action.append(action)
+
+    def episode(self, success: bool) -> ImaginedEpisode:
+        streams = (np.stack(part) for part in (self.images, self.proprio, self.action))
+        return ImaginedEpisode(*streams, success)

@@ -25,7 +25,6 @@ from worldmodel.starts import starts_from
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
 
-BATCH = 50  # worlds imagined at once
 DRAWS = 1000  # of the bootstrap
 
 
@@ -96,18 +95,16 @@ def _judged_inside(
         if before["identity"] == identity and len(before["success"]) == len(starts):
             on_progress(len(starts), "from before")
             return before["success"]
-    won: list[bool] = []
-    for at in range(0, len(starts), BATCH):
-        part = starts[at : at + BATCH]
-        episodes = play(
-            policy, starts_from(part, model.spec), model, config.max_steps, sampler,
-            config.seed + at,
-        )  # fmt: skip
-        if at == 0:
-            film = side_by_side(list(episodes[0].images.swapaxes(0, 1)))
+    won = [False] * len(starts)
+    inside = play(
+        policy, starts_from(starts, model.spec), model, config.max_steps, sampler, config.seed
+    )
+    for done, (i, episode) in enumerate(inside, 1):
+        won[i] = episode.success
+        if i == 0:
+            film = side_by_side(list(episode.images.swapaxes(0, 1)))
             write_mp4(folder / "imagined.mp4", film, fps=model.spec.control_frequency)
-        won += [e.success for e in episodes]
-        on_progress(len(part), f"success {np.mean(won):.3f}")
+        on_progress(1, f"success {sum(won) / done:.3f}")
     write_json(file, {"identity": identity, "success": won})
     return won
 
