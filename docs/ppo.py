@@ -1,12 +1,13 @@
 """PPO of Stable-Baselines3 inside the model and, to compare, in the simulator: reach the can.
 
-    python docs/ppo.py [--world pick_can_world] [--steps 16384] [--seeds 3] [--out runs/ppo]
+    python docs/ppo.py [--reward pictures] [--world pick_can_world] [--steps 16384] [--seeds 3]
 
-The task is PickCan with its dense reward, cut after 30 steps; it counts as done when the gripper's
-tip came within 0.05 m of the can's axis, which the simulator's `info["outcome"]` tells. The agent
-sees proprioception and, read off the pictures by the state probe, where the can is, simulated or
-imagined. Both sides get the same words, steps and seeds, and both agents are tried in MuJoCo on
-the same held-out episodes. Needs the extra [rl]. What is finished is kept.
+PickCan, cut after 30 steps; it counts as done when the gripper's tip came within 0.05 m of the
+can's axis, which the simulator's `info["outcome"]` tells. The agent sees proprioception and, read
+off the pictures by the state probe, where the can is, simulated or imagined. The reward is either
+the approach to the can that is so read (`pictures`) or the env's own dense one, for which the
+model has its outcome leaf (`env`). Both sides get the same words, steps and seeds, and both agents
+are tried in MuJoCo on the same held-out episodes. Needs the extra [rl]. What is finished is kept.
 """
 
 from __future__ import annotations
@@ -49,29 +50,42 @@ WORDS = {
 
 
 class Reading(VecEnvWrapper):
-    """Observations (P + 6,): proprioception; the can's place [m], and the same from the hand."""
+    """Observations (P + 6,): proprioception; the can's place [m], and the same from the hand.
 
-    def __init__(self, venv: VecEnv, probe: StateProbe) -> None:
-        self.probe = probe
+    With ``approach`` the reward is the change of PickCan's own term for it, off the same reading.
+    """
+
+    def __init__(self, venv: VecEnv, probe: StateProbe, approach: bool) -> None:
+        self.probe, self.approach = probe, approach
         size = venv.observation_space["proprio"].shape[0] + 6
         super().__init__(venv, gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32))
 
     def reset(self) -> np.ndarray:
-        return read(self.probe, self.venv.reset())
+        self.latest = read(self.probe, self.venv.reset())
+        return self.latest
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         obs, reward, done, infos = self.venv.step_wait()
-        for info in infos:
+        before, self.latest = self.latest, read(self.probe, obs)
+        after = self.latest.copy()  # of the same episode
+        for row, info in enumerate(infos):
             if "terminal_observation" in info:
                 last = {name: value[None] for name, value in info["terminal_observation"].items()}
-                info["terminal_observation"] = read(self.probe, last)[0]
-        return read(self.probe, obs), reward, done, infos
+                after[row] = info["terminal_observation"] = read(self.probe, last)[0]
+        if self.approach:
+            reward = nearness(after) - nearness(before)
+        return self.latest, reward, done, infos
 
 
 def read(probe: StateProbe, obs: dict[str, np.ndarray]) -> np.ndarray:
     """(N, P + 6) of observations whose values lead with N."""
     can = probe.read(np.stack([obs[name] for name in CAMERAS], axis=1))["can"]
     return np.concatenate([obs["proprio"], can, can - obs["proprio"][:, :3]], 1, dtype=np.float32)
+
+
+def nearness(seen: np.ndarray) -> np.ndarray:
+    """(N,) 0.3 (1 - tanh(5 d)), d [m] from the hand to the can's centre."""
+    return 0.3 * (1.0 - np.tanh(5.0 * np.linalg.norm(seen[:, -3:], axis=1)))
 
 
 def make(place: str, world: str, seed: int) -> VecEnv:
@@ -117,7 +131,8 @@ def learn(place: str, seed: int, chosen: argparse.Namespace, probe: StateProbe) 
     folder = chosen.out / f"{place}-{seed}"
     if (folder / "result.json").exists():
         return
-    venv = VecNormalize(Reading(make(place, chosen.world, seed), probe), gamma=WORDS["gamma"])
+    seen = Reading(make(place, chosen.world, seed), probe, chosen.reward == "pictures")
+    venv = VecNormalize(seen, gamma=WORDS["gamma"])
     agent = PPO("MlpPolicy", venv, seed=seed, device="cpu", **WORDS)
 
     def act(obs: np.ndarray) -> np.ndarray:
@@ -148,9 +163,9 @@ def learn(place: str, seed: int, chosen: argparse.Namespace, probe: StateProbe) 
         weights[f"observations.{name}"] = torch.from_numpy(getattr(venv.obs_rms, name))
     write_tensors(folder / "agent.safetensors", weights, {"format": 1})
     result = {
-        "place": place, "seed": seed, "world": chosen.world, "env_steps": agent.num_timesteps,
-        "minutes": minutes, "before": before, "after": after, "return_there": recent(curve),
-        "curve": curve, "hardware": hardware(),
+        "place": place, "seed": seed, "world": chosen.world, "reward": chosen.reward,
+        "env_steps": agent.num_timesteps, "minutes": minutes, "before": before, "after": after,
+        "return_there": recent(curve), "curve": curve, "hardware": hardware(),
     }  # fmt: skip
     write_json(folder / "result.json", result)
 
@@ -211,13 +226,15 @@ def smooth(curve: list[tuple[int, float]]) -> tuple[list[float], list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--reward", choices=("pictures", "env"), default="pictures")
     parser.add_argument("--world", default="pick_can_world", help="checkpoint to train in")
     parser.add_argument("--steps", type=int, default=16_384, help="env steps of one training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings on either side")
     parser.add_argument("--episodes", type=int, default=300, help="held-out episodes of a test")
     parser.add_argument("--places", nargs="+", choices=PLACES, default=PLACES)
-    parser.add_argument("--out", type=Path, default=Path("runs/ppo"))
+    parser.add_argument("--out", type=Path, default=None, help="none: runs/ppo/REWARD")
     chosen = parser.parse_args()
+    chosen.out = chosen.out or Path("runs/ppo") / chosen.reward
     probe, _ = load_probe(CHECKPOINTS / "pick_can_probe")
     for seed in range(chosen.seeds):
         for place in chosen.places:
