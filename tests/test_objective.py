@@ -17,6 +17,7 @@ from worldmodel.objective import (
     Segment,
     history_start,
     motion_loss,
+    outcome_loss,
     self_flow_loss,
 )
 from worldmodel.representation import feature_layers, head_of, representation_head
@@ -196,3 +197,25 @@ def test_nothing_is_learned_from_what_does_not_follow() -> None:
         )
     for name in ("loss_next", "loss_change", "loss_plan", "loss_outcome"):
         torch.testing.assert_close(losses[0][1][name], losses[1][1][name])
+
+
+def test_a_step_of_approach_counts_beside_the_bonus_of_a_success() -> None:
+    """What a reading that knows only the bonus leaves to be learned."""
+    target = torch.zeros(1, 30, 4)
+    target[..., 1] = 0.05 * torch.sin(torch.arange(30.0))
+    target[:, -1, 1] = 1.0
+    bonus, nothing = target.clone(), torch.zeros_like(target)
+    bonus[:, :-1, 1] = 0.0
+
+    def missed(unit: float) -> float:
+        """Share of the reward's loss that the bonus alone does not account for."""
+        best, worse, worst = (outcome_loss(x, target, unit) for x in (target, bonus, nothing))
+        return float((worse - best) / (worst - best))
+
+    assert missed(1.0) < 0.06
+    assert missed(0.05) > 0.4
+
+
+def test_a_reward_unit_that_is_not_positive_is_refused() -> None:
+    with pytest.raises(ValueError, match="reward_unit: got 0"):
+        dataclasses.replace(tiny_model().config, reward_unit=0)

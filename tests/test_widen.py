@@ -12,7 +12,7 @@ from worldmodel.errors import UserError
 from worldmodel.model import WorldModel
 from worldmodel.rollout import Imagination, RolloutConfig
 from worldmodel.spec import DataSpec, FeatureStats
-from worldmodel.widen import widen, widens
+from worldmodel.widen import in_unit, widen, widens
 
 
 def more(spec: DataSpec, n: int) -> DataSpec:
@@ -70,3 +70,24 @@ def test_other_proprioception_is_refused() -> None:
     assert not widens(model.spec, model.spec)
     with pytest.raises(UserError, match="expected the checkpoint's"):
         widen(model, other)
+
+
+def test_a_model_that_counts_rewards_in_another_unit_reads_the_same() -> None:
+    one = tiny_model().eval()
+    torch.nn.init.normal_(one.read_outcome.weight)
+    torch.nn.init.normal_(one.read_outcome.bias)
+    other = in_unit(one, 0.05).eval()
+    assert (one.config.reward_unit, other.config.reward_unit) == (1.0, 0.05)
+    assert not torch.equal(one.read_outcome.weight, other.read_outcome.weight)
+    C, (h, w) = len(one.spec.cameras), one.spec.image_size
+    images = torch.randint(0, 256, (2, C, h, w, 3), dtype=torch.uint8)
+    read = [
+        Imagination(
+            model, images, torch.zeros(2, one.spec.P), generators=torch.Generator(),
+            config=RolloutConfig(precision="fp32"),
+        ).outcomes()
+        for model in (one, other)
+    ]  # fmt: skip
+    assert torch.allclose(*read, atol=1e-5)
+    back = in_unit(other, 1.0).read_outcome.weight
+    assert torch.allclose(back, one.read_outcome.weight)

@@ -53,6 +53,17 @@ class ModelConfig:
             "(none: all; training chooses them at its end)"
         },
     )
+    reward_unit: float = field(
+        default=1.0,
+        metadata={
+            "help": "size of a small reward: the outcome leaf counts in it (1: as in checkpoints "
+            "of before it could be chosen)"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if not self.reward_unit > 0:
+            raise ValueError(f"reward_unit: got {self.reward_unit}, expected a positive number")
 
 
 class WorldModel(nn.Module):
@@ -60,6 +71,7 @@ class WorldModel(nn.Module):
 
     grid: Tensor
     corrected: Tensor
+    outcome_units: Tensor
 
     def __init__(self, spec: DataSpec, config: ModelConfig) -> None:
         super().__init__()
@@ -106,6 +118,8 @@ class WorldModel(nn.Module):
         self.register_buffer("corrected", corrected, persistent=False)
         self.read_action = nn.Linear(D, A)
         self.read_outcome = nn.Linear(D, len(OUTCOMES))
+        units = torch.tensor([config.reward_unit if n == "reward" else 1.0 for n in OUTCOMES])
+        self.register_buffer("outcome_units", units, persistent=False)
         for layer in (self.read_change, self.read_action, self.read_outcome):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -335,7 +349,7 @@ class WorldModel(nn.Module):
             picture,
             self.read_action(plan).float().unflatten(1, (T, M, H)),
             self.read_action(inverse).float(),
-            self.read_outcome(outcome).float(),
+            self.read_outcome(outcome).float() * self.outcome_units,
         )
         return prediction, features
 
@@ -444,5 +458,6 @@ class WorldModel(nn.Module):
         probabilities where they are probabilities."""
         x = self.kind["outcome"].expand(len(memory.visible), 1, -1)
         out = self.read_outcome(self._read_leaf("outcome", x, 0.0, memory)[:, 0]).float()
+        out = out * self.outcome_units
         success, reward, terminated, value = out.unbind(-1)
         return torch.stack([success.sigmoid(), reward, terminated.sigmoid(), value], dim=-1)

@@ -211,12 +211,13 @@ def self_flow_loss(
     follows = batch.exists[:, steps]  # (B, J)
     plan_error = velocity_loss(prediction.plan, x_plan, t_plan.tau[..., None]).mean(-1)
     plan_mask = (batch.plan_mask & known)[:, :, None].expand(B, T, M, H)
+    outcome_error = outcome_loss(prediction.outcome, batch.outcome, model.config.reward_unit)
     terms = {
         "next": (config.weight_next, masked_mean(next_error.mean((-2, -1)), follows, ranks)),
         "change": (config.weight_change, masked_mean(change_error.mean(-1), follows, ranks)),
         "body": (config.weight_body, masked_mean(body_error.mean((-2, -1)), follows, ranks)),
         "plan": (config.weight_plan, masked_mean(plan_error, plan_mask, ranks)),
-        "outcome": (config.weight_outcome, outcome_loss(prediction.outcome, batch.outcome)),
+        "outcome": (config.weight_outcome, outcome_error),
     }
     if T > 1:
         inverse_error = velocity_loss(prediction.inverse, x_inverse, t_inv.tau).mean(-1)
@@ -271,7 +272,13 @@ def motion_loss(model: WorldModel, proprio: Tensor, action: Tensor) -> Tensor:
     return torch.stack(errors).mean()
 
 
-def outcome_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy for success and termination, squared error for reward and value: (B, T, 4)."""
+def outcome_loss(predicted: Tensor, target: Tensor, unit: float) -> Tensor:
+    """Cross-entropy for success and termination, squared error for reward and value: (B, T, 4).
+
+    Rewards are compared by asinh(r / unit), which grows like r below the unit and like its
+    logarithm above. By their plain squared errors little but the bonus of a success is learned: it
+    is some thirty times a step of approach (docs/log.md, 2026-11-27).
+    """
     binary = F.binary_cross_entropy_with_logits(predicted[..., [0, 2]], target[..., [0, 2]])
-    return binary + F.mse_loss(predicted[..., [1, 3]], target[..., [1, 3]])
+    reward = F.mse_loss(*(torch.asinh(x[..., 1] / unit) for x in (predicted, target)))
+    return binary + 0.5 * (reward + F.mse_loss(predicted[..., 3], target[..., 3]))

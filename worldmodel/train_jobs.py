@@ -64,7 +64,7 @@ def _train(
     from worldmodel.starts import save_starts, starts_of
     from worldmodel.train import train
     from worldmodel.train_report import write_report
-    from worldmodel.widen import widen, widens
+    from worldmodel.widen import in_unit, widen, widens
 
     with ranks.first_goes_first():  # it decodes the videos, if nobody has
         dataset = open_dataset(options.data)
@@ -74,6 +74,7 @@ def _train(
         if widens(initial.spec, dataset.spec):
             initial = widen(initial, dataset.spec)
         check_compatible(dataset.spec, initial.spec)
+        initial = in_unit(initial, model.reward_unit)
         spec, model = initial.spec, initial.config
     training, held_out = dataset.split(options.holdout)
     windows = dataset.windows(config.segment, model.chunk, training)

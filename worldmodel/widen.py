@@ -56,6 +56,18 @@ def widen(model: WorldModel, spec: DataSpec) -> WorldModel:
     return wider
 
 
+def in_unit(model: WorldModel, unit: float) -> WorldModel:
+    """The same model, which counts rewards in ``unit`` (ModelConfig.reward_unit)."""
+    other = WorldModel(model.spec, dataclasses.replace(model.config, reward_unit=unit))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    for name in ("read_outcome.weight", "read_outcome.bias"):
+        state[name] *= (model.outcome_units / other.outcome_units).view(
+            -1, *[1] * (state[name].ndim - 1)
+        )
+    other.load_state_dict(state)
+    return other
+
+
 def _inputs(old: int, new: int, A: int) -> dict[str, torch.Tensor]:
     """For every layer that reads proprioception: where its old inputs are among the new ones."""
     places = torch.arange(old)
