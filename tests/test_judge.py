@@ -98,6 +98,19 @@ def test_perfect_and_blind_readings() -> None:
     assert found["false_positive_rate"][0] == 1
 
 
+def test_a_reading_that_knows_the_bonus_alone_is_found_out() -> None:
+    stories = [recording(6, k) for k in range(8)]
+    for story in stories:
+        story.reward[:-1] = np.linspace(0.01, 0.05, 5)
+    true = np.stack([np.stack([s.success, s.reward, s.terminated, s.reward], 1) for s in stories])
+    blind = true.copy()
+    blind[:, :-1, 1] = np.linspace(0.05, 0.01, 5)
+    assert figures(true, stories)["reward_correlation_before_success"] == pytest.approx(1)
+    found = figures(blind, stories)
+    assert found["reward_correlation"] > 0.99
+    assert found["reward_correlation_before_success"] == pytest.approx(-1)
+
+
 def test_an_episode_that_ended_otherwise_is_no_success_later() -> None:
     rows = np.zeros((4, len(OUTCOMES)), np.float32)
     rows[1, OUTCOMES.index("terminated")] = 0.9

@@ -47,6 +47,8 @@ def figures(outcomes: Sequence[np.ndarray], recordings: Sequence[Recording]) -> 
         "termination_auc": roc_auc(read["terminated"], terminated),
         "termination_ece": calibration_error(read["terminated"], terminated),
         "reward_correlation": pearson(read["reward"], reward),
+        # without the bonus, beside which all other rewards are small
+        "reward_correlation_before_success": pearson(read["reward"][~success], reward[~success]),
         "reward_mae": float(np.abs(read["reward"] - reward).mean()),
         "same_verdict": float((verdict == truth).mean()),
         "granted": {kind: {"episodes": n, "granted": k} for kind, (n, k) in kinds.items()},
