@@ -64,7 +64,7 @@ def play(
             begun += len(fresh)
             busy[fresh] = True
             for row in fresh:
-                taken[row], rows[row] = _Take(starts, plays[row]), generators[plays[row]]
+                taken[row], rows[row] = _Take(starts, int(plays[row])), generators[plays[row]]
             world.restart(fresh, *starts.take(plays[fresh]))
             verdicts.forget(fresh)
             mask = np.isin(np.arange(len(plays)), fresh)
@@ -87,5 +87,6 @@ class _Take:
         self.action.append(action)
 
     def episode(self, success: bool) -> ImaginedEpisode:
-        streams = (np.stack(part) for part in (self.images, self.proprio, self.action))
-        return ImaginedEpisode(*streams, success)
+        return ImaginedEpisode(
+            np.stack(self.images), np.stack(self.proprio), np.stack(self.action), success
+        )

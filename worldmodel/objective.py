@@ -280,5 +280,6 @@ def outcome_loss(predicted: Tensor, target: Tensor, unit: float) -> Tensor:
     is some thirty times a step of approach (docs/log.md, 2026-11-27).
     """
     binary = F.binary_cross_entropy_with_logits(predicted[..., [0, 2]], target[..., [0, 2]])
-    reward = F.mse_loss(*(torch.asinh(x[..., 1] / unit) for x in (predicted, target)))
+    read, true = (torch.asinh(x[..., 1] / unit) for x in (predicted, target))
+    reward = F.mse_loss(read, true)
     return binary + 0.5 * (reward + F.mse_loss(predicted[..., 3], target[..., 3]))
