@@ -182,7 +182,7 @@ def report(out: Path) -> str:
              "return there", "in MuJoCo"]  # fmt: skip
     cells = [
         [
-            r["place"], r["seed"], r["env_steps"], f"{r['minutes']:.1f}", *map(share, tries(r)),
+            r["place"], r["seed"], r["env_steps"], f"{r['minutes']:.1f}", share(r["before"]), share(r["after"]),
             f"{r['return_there']:.2f}", f"{r['after']['mean_return']:.2f}",
         ]
         for r in rows
@@ -207,10 +207,6 @@ def report(out: Path) -> str:
     page.write(out / "report.html")
     table = ["| " + " | ".join(map(str, row)) + " |" for row in (names, ["---"] * 8, *cells)]
     return "\n".join([*table, *text])
-
-
-def tries(row: dict[str, Any]) -> list[dict[str, Any]]:
-    return [row["before"], row["after"]]
 
 
 def share(tried: dict[str, Any]) -> str:

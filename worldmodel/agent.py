@@ -127,11 +127,12 @@ def _practise(
     part = Starts(starts.images[index], starts.proprio[index])
     seed = config.seed + k * config.episodes
     found: dict[int, ImaginedEpisode] = {}
+    won = 0
     with Progress("imagine", config.episodes, unit="episodes") as bar:
         for i, episode in play(policy, part, world, config.max_steps, sampler, seed):
             found[i] = episode
-            won = np.mean([e.success for e in found.values()])
-            bar.advance(1, text=f"round {k}, success {won:.3f}")
+            won += episode.success
+            bar.advance(1, text=f"round {k}, success {won / len(found):.3f}")
     episodes = [found[i] for i in range(config.episodes)]
     _film(episodes, folder, world)
     kept = [e for e in episodes if e.success]

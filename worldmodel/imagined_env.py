@@ -39,7 +39,7 @@ class ImaginedVectorEnv(VectorEnv):
     |---|---|
     | observation, action | the spaces of the env that the model learned, N at once |
     | reward `"sparse"` | 1 on the step that the model reads as the task's success, else 0 |
-    | reward `"dense"` | the reward that the model reads |
+    | reward `"dense"` | the reward that the model reads; the shipped checkpoints read it badly |
     | terminated | the model reads success or another end: see :class:`outcomes.Verdicts` |
     | truncated | `max_episode_steps` steps |
 
