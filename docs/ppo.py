@@ -182,8 +182,8 @@ def report(out: Path) -> str:
              "return there", "in MuJoCo"]  # fmt: skip
     cells = [
         [
-            r["place"], r["seed"], r["env_steps"], f"{r['minutes']:.1f}", share(r["before"]), share(r["after"]),
-            f"{r['return_there']:.2f}", f"{r['after']['mean_return']:.2f}",
+            r["place"], r["seed"], r["env_steps"], f"{r['minutes']:.1f}", share(r["before"]),
+            share(r["after"]), f"{r['return_there']:.2f}", f"{r['after']['mean_return']:.2f}",
         ]
         for r in rows
     ]  # fmt: skip
