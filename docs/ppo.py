@@ -8,6 +8,9 @@ off the pictures by the state probe, where the can is, simulated or imagined. Th
 the approach to the can that is so read (`pictures`) or the env's own dense one, for which the
 model has its outcome leaf (`env`). Both sides get the same words, steps and seeds, and both agents
 are tried in MuJoCo on the same held-out episodes. Needs the extra [rl]. What is finished is kept.
+
+With --collect N, N episodes in MuJoCo of each agent that was trained in the model are written to
+OUT/episodes, for a model to learn from where it was exploited.
 """
 
 from __future__ import annotations
@@ -15,19 +18,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 import envs  # noqa: F401 (registers PickCan)
 from worldmodel.checkpoint import write_tensors
+from worldmodel.collect import CollectConfig, collect
 from worldmodel.files import write_json
 from worldmodel.imagined_env import ImaginedVectorEnv
 from worldmodel.log import Progress
@@ -42,6 +49,7 @@ from worldmodel.video import side_by_side, write_mp4
 ENV, CAMERAS, HORIZON = "worldmodel/PickCan-v0", ("front", "wrist"), 30
 WORLDS = 32
 TEST_SEED = 90_000  # test i starts with TEST_SEED + i
+COLLECT_SEED = 8_500_000
 PLACES = ("simulator", "model")
 WORDS = {
     "n_steps": 32, "batch_size": 256, "n_epochs": 10, "gamma": 0.95, "gae_lambda": 0.9,
@@ -170,6 +178,37 @@ def learn(place: str, seed: int, chosen: argparse.Namespace, probe: StateProbe) 
     write_json(folder / "result.json", result)
 
 
+class Agents:
+    """Trained agents as one policy of the package: the seed of an episode picks whose."""
+
+    def __init__(self, folders: Sequence[Path], env: gymnasium.Env) -> None:
+        self.probe, _ = load_probe(CHECKPOINTS / "pick_can_probe")
+        self.nets, self.norms = [], []
+        for folder in folders:
+            weights = load_file(folder / "agent.safetensors")
+            norm = [weights.pop(f"observations.{name}").numpy() for name in ("mean", "var")]
+            seen = gymnasium.spaces.Box(-np.inf, np.inf, norm[0].shape, np.float32)
+            net = ActorCriticPolicy(seen, env.action_space, lambda _: 0.0, **WORDS["policy_kwargs"])
+            net.load_state_dict({k.removeprefix("policy."): v for k, v in weights.items()})
+            self.nets.append(net)
+            self.norms.append((norm[0], np.sqrt(norm[1] + 1e-8)))
+
+    def reset(self, seeds: Sequence[int], mask: np.ndarray | None = None) -> None:
+        self.seeds = [int(seed) for seed in seeds]
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        actions = []
+        for seen, seed in zip(read(self.probe, obs), self.seeds, strict=True):
+            mean, spread = self.norms[seed % len(self.nets)]
+            seen = np.clip((seen - mean) / spread, -10.0, 10.0).astype(np.float32)
+            actions.append(self.nets[seed % len(self.nets)].predict(seen, deterministic=True)[0])
+        return np.stack(actions)
+
+
+def make_env() -> gymnasium.Env:
+    return gymnasium.make(ENV, reward="dense")
+
+
 def recent(curve: list[tuple[int, float]]) -> float:
     """Mean return of the last 100 episodes."""
     return float(np.mean([value for _, value in curve[-100:]])) if curve else float("nan")
@@ -228,6 +267,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings on either side")
     parser.add_argument("--episodes", type=int, default=300, help="held-out episodes of a test")
     parser.add_argument("--places", nargs="+", choices=PLACES, default=PLACES)
+    parser.add_argument("--collect", type=int, default=0, help="episodes of each agent to write")
     parser.add_argument("--out", type=Path, default=None, help="none: runs/ppo/REWARD")
     chosen = parser.parse_args()
     chosen.out = chosen.out or Path("runs/ppo") / chosen.reward
@@ -236,6 +276,12 @@ def main() -> None:
         for place in chosen.places:
             learn(place, seed, chosen, probe)
     print(report(chosen.out))
+    if chosen.collect:
+        folders = sorted(f.parent for f in chosen.out.glob("model-*/agent.safetensors"))
+        config = CollectConfig(
+            episodes=chosen.collect * len(folders), seed=COLLECT_SEED, keep="all", teach=False
+        )
+        collect(make_env, partial(Agents, folders), config, chosen.out / "episodes")
 
 
 if __name__ == "__main__":

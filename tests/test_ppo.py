@@ -28,7 +28,8 @@ def ppo() -> ModuleType:
 def test_both_sides_are_trained_tried_and_kept(ppo, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(ppo, "WORLDS", 2)
     monkeypatch.setattr(ppo, "HORIZON", 3)
-    monkeypatch.setattr(ppo, "WORDS", {"n_steps": 4, "batch_size": 4, "n_epochs": 1, "gamma": 0.9})
+    few = {"n_steps": 4, "batch_size": 4, "n_epochs": 1}
+    monkeypatch.setattr(ppo, "WORDS", {**ppo.WORDS, **few})
     words = ["ppo.py", "--steps=8", "--seeds=1", "--episodes=2", f"--out={tmp_path}"]
     monkeypatch.setattr(sys, "argv", words)
     ppo.main()
@@ -45,6 +46,18 @@ def test_both_sides_are_trained_tried_and_kept(ppo, tmp_path, monkeypatch, capsy
     assert [f.stat().st_mtime_ns for f in files] == before
     assert "reached, trained in the model" in capsys.readouterr().out
     assert "simulator-0" in (tmp_path / "report.html").read_text()
+    agents = ppo.Agents([tmp_path / "model-0"], ppo.make_env())
+    total = 0.0
+    for i in range(2):  # what was written acts as what was tried
+        env = ppo.gymnasium.make(ppo.ENV, reward="dense", max_episode_steps=3)
+        obs, _ = env.reset(seed=ppo.TEST_SEED + i)
+        agents.reset([i])
+        for _ in range(3):
+            rows = {name: value[None] for name, value in obs.items()}
+            obs, reward, *_ = env.step(agents.act(rows)[0])
+            total += float(reward)
+    tried = json.loads(files[0].read_text())["after"]["mean_return"]
+    assert total / 2 == pytest.approx(tried, abs=1e-6)
 
 
 def test_the_reward_off_the_pictures_is_that_of_one_episode(ppo, monkeypatch) -> None:
