@@ -12,6 +12,7 @@ import torch
 from policies.chunking import ChunkPlayer
 from worldmodel import checkpoint
 from worldmodel.errors import UserError
+from worldmodel.inference import new_memory, remember_obs, sample_plan
 from worldmodel.model import WorldModel
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import check_spaces
@@ -106,9 +107,9 @@ class FlowPolicy:
             torch.from_numpy(images).to(device),
             torch.from_numpy(obs["proprio"].astype(np.float32)).to(device),
         )
-        memory = self.model.memory(len(rows), window=1)
-        self.model.remember_obs(memory, patches, proprio, torch.zeros(len(rows), device=device))
-        plan = self.model.sample_plan(
-            memory, torch.from_numpy(noise).float().to(device), self.flow_steps
+        memory = new_memory(self.model, len(rows), window=1)
+        remember_obs(self.model, memory, patches, proprio, torch.zeros(len(rows), device=device))
+        plan = sample_plan(
+            self.model, memory, torch.from_numpy(noise).float().to(device), self.flow_steps
         )
         return plan.float().cpu().numpy()

@@ -8,6 +8,16 @@ import pytest
 import torch
 from tiny import A, B, H, P, tiny_model, tiny_spec
 
+from worldmodel.inference import (
+    denoiser,
+    new_memory,
+    read_leaf,
+    read_outcomes,
+    remember_act,
+    remember_obs,
+    sample_next,
+    sample_plan,
+)
 from worldmodel.leaves import Context, Leaves
 from worldmodel.masks import window_start
 from worldmodel.model import ModelConfig, WorldModel
@@ -40,17 +50,22 @@ def story(model: WorldModel) -> tuple[Context, Leaves]:
 
 
 @torch.no_grad()
-def remembered(model: WorldModel, c: Context, leaves: Leaves, rows: slice = slice(None)) -> dict:
-    """Every leaf of the story, read from a memory that goes through it step by step."""
-    memory = model.memory(len(c.patches[rows]))
+def remembered(
+    model: WorldModel, c: Context, leaves: Leaves, rows: slice = slice(None), begin: int = -1
+) -> dict:
+    """Every leaf of the story, read from a memory that goes through it step by step, after what
+    it takes for step ``begin``."""
+    memory = new_memory(model, len(c.patches[rows]))
+    memory.step = begin
+    memory.clock.fill_(begin)
     found: dict[str, list[torch.Tensor]] = {"plan": [], "patches": [], "change": [], "outcome": []}
     for n in range(STEPS):
-        model.remember_obs(memory, c.patches[rows, n], c.proprio[rows, n], c.obs_time[rows, n])
-        plan = model._embed_plan(leaves.plan[rows, n, 0], memory.obs)
-        found["plan"].append(model.read_action(model._read_leaf("plan", plan, AT, memory)))
-        found["outcome"].append(model.read_outcomes(memory))
-        model.remember_act(memory, c.action[rows, n], c.act_time[rows, n])
-        denoise = model._denoiser(memory, leaves.latest[rows, n])
+        remember_obs(model, memory, c.patches[rows, n], c.proprio[rows, n], c.obs_time[rows, n])
+        plan = model.embed_plan(leaves.plan[rows, n, 0], memory.obs)
+        found["plan"].append(model.read_action(read_leaf(model, "plan", plan, AT, memory)))
+        found["outcome"].append(read_outcomes(model, memory))
+        remember_act(model, memory, c.action[rows, n], c.act_time[rows, n])
+        denoise = denoiser(model, memory, leaves.latest[rows, n])
         noisy = leaves.next_patches[rows, n], leaves.next_change[rows, n]
         patches, change = denoise(*noisy, AT)
         found["patches"].append(patches)
@@ -89,16 +104,7 @@ def test_what_is_far_beyond_the_horizon_of_float32_is_as_exact() -> None:
     model = tiny_model().eval()
     context, leaves = story(model)
     near = remembered(model, context, leaves)
-    empty = model.memory
-
-    def late(batch: int):
-        memory = empty(batch)
-        memory.step = 2**24  # a multiple of no window: the slots turn too
-        memory.clock.fill_(memory.step)
-        return memory
-
-    model.memory = late  # type: ignore[method-assign]
-    far = remembered(model, context, leaves)
+    far = remembered(model, context, leaves, begin=2**24)  # a multiple of no window
     for name, values in far.items():
         torch.testing.assert_close(values, near[name], atol=1e-4, rtol=1e-3)
 
@@ -106,11 +112,11 @@ def test_what_is_far_beyond_the_horizon_of_float32_is_as_exact() -> None:
 def test_memory_neither_grows_nor_keeps_what_left_the_window() -> None:
     model = tiny_model(window=2).eval()
     N, Q = model.patches, 3 * 8**2
-    memory = model.memory(1)
+    memory = new_memory(model, 1)
     size, steps = memory.nbytes, torch.zeros(1)
     for n in range(7):
-        model.remember_obs(memory, torch.randn(1, N, Q), torch.randn(1, P), steps)
-        model.remember_act(memory, torch.randn(1, A), steps)
+        remember_obs(model, memory, torch.randn(1, N, Q), torch.randn(1, P), steps)
+        remember_act(model, memory, torch.randn(1, A), steps)
         assert int(memory.visible.sum()) == min(n + 1, 2) * memory.group
     assert memory.nbytes == size
 
@@ -118,16 +124,16 @@ def test_memory_neither_grows_nor_keeps_what_left_the_window() -> None:
 def test_the_first_observation_outlives_the_window_but_not_a_restart() -> None:
     model = tiny_model(window=2).eval()
     N, Q = model.patches, 3 * 8**2
-    memory, steps = model.memory(3), torch.zeros(3)
+    memory, steps = new_memory(model, 3), torch.zeros(3)
     seen = [torch.randn(3, N, Q) for _ in range(6)]
     for pictures in seen[:5]:
-        model.remember_obs(memory, pictures, torch.randn(3, P), steps)
-        model.remember_act(memory, torch.randn(3, A), steps)
+        remember_obs(model, memory, pictures, torch.randn(3, P), steps)
+        remember_act(model, memory, torch.randn(3, A), steps)
     assert torch.equal(memory.first, seen[0])
     latest = [m.clone() for m in memory.maps]
     row = torch.tensor([1])
     part = memory.forgetful(row)
-    model.remember_obs(part, seen[5][row], torch.randn(1, P), steps[:1])
+    remember_obs(model, part, seen[5][row], torch.randn(1, P), steps[:1])
     memory.put(row, part)
     assert torch.equal(memory.first[[0, 2]], seen[0][[0, 2]])
     assert torch.equal(memory.first[1], seen[5][1])
@@ -140,17 +146,17 @@ def test_the_first_observation_outlives_the_window_but_not_a_restart() -> None:
 def test_samplers_give_plans_in_range_and_observations_of_the_right_shape() -> None:
     model = tiny_model().eval()
     context, _ = story(model)
-    memory = model.memory(B)
-    model.remember_obs(memory, context.patches[:, 0], context.proprio[:, 0], torch.zeros(B))
-    plan = model.sample_plan(memory, torch.randn(B, H, A), steps=3)
+    memory = new_memory(model, B)
+    remember_obs(model, memory, context.patches[:, 0], context.proprio[:, 0], torch.zeros(B))
+    plan = sample_plan(model, memory, torch.randn(B, H, A), steps=3)
     assert plan.shape == (B, H, A)
     assert plan.abs().max() <= 1
-    model.remember_act(memory, context.action[:, 0], torch.zeros(B))
+    remember_act(model, memory, context.action[:, 0], torch.zeros(B))
     noise = torch.randn(B, model.patches, 192), torch.randn(B, P)
-    patches, change = model.sample_next(memory, context.patches[:, 0], noise, steps=2)
+    patches, change = sample_next(model, memory, context.patches[:, 0], noise, steps=2)
     assert patches.shape == (B, model.patches, 192)
     assert change.shape == (B, P)
-    outcome = model.read_outcomes(memory)
+    outcome = read_outcomes(model, memory)
     assert outcome.shape == (B, 4)
     assert 0 <= outcome[:, 0].min() <= outcome[:, 0].max() <= 1
 
@@ -160,8 +166,8 @@ def test_a_plan_may_be_longer_than_an_observation() -> None:
     spec = dataclasses.replace(tiny_spec(), cameras=("front",))
     config = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=9)
     model = WorldModel(spec, config).eval()
-    memory = model.memory(B)
+    memory = new_memory(model, B)
     patches, proprio = torch.randn(B, model.patches, 3 * 8**2), torch.randn(B, P)
-    model.remember_obs(memory, patches, proprio, torch.zeros(B))
+    remember_obs(model, memory, patches, proprio, torch.zeros(B))
     assert model.patches < 9
-    assert model.sample_plan(memory, torch.randn(B, 9, A), steps=2).shape == (B, 9, A)
+    assert sample_plan(model, memory, torch.randn(B, 9, A), steps=2).shape == (B, 9, A)

@@ -173,7 +173,7 @@ def test_the_past_is_seen_through_the_window_and_not_beyond_a_cut() -> None:
 def test_constant_times_per_token_equal_the_scalar_time() -> None:
     model = tiny_model()
     x = torch.randn(B, 5, 32)
-    table = model._rope([("plan", 0, 5)])
+    table = model.rope([("plan", 0, 5)])
     scattered = torch.full((B, 5), 0.37)
     together, _ = model.trunk(x, scattered, table, None)
     apart = [model.trunk(x[i : i + 1], scattered[i : i + 1], table, None)[0] for i in range(B)]

@@ -17,7 +17,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.cameras import Cameras, Ground
-from worldmodel.painter import Stage, View
+from worldmodel.painter import Stage
+from worldmodel.sights import View
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import WAVES, waves
 

@@ -72,8 +72,8 @@ class Planner(nn.Module):
         super().__init__()
         self.model, self.flow_steps = model, flow_steps
         self.blocks = cast("list[Block]", list(model.trunk.blocks))
-        self.obs_table = model._rope([Group("obs", 0, model.patches + 1)])
-        self.plan_table = model._rope([Group("plan", 0, model.config.chunk)])
+        self.obs_table = model.rope([Group("obs", 0, model.patches + 1)])
+        self.plan_table = model.rope([Group("plan", 0, model.config.chunk)])
         with torch.no_grad():
             self.now = self._modulation(0.0)[0]
             self.at = {t: self._modulation(t) for t in flow_times(flow_steps)[:-1]}
@@ -89,7 +89,7 @@ class Planner(nn.Module):
         """C times uint8 (B, h, w, 3), (B, P) and (B, H, A) -> actions (B, H, A) in -1 … 1."""
         model, trunk = self.model, self.model.trunk
         patches, normalised = model.observe(torch.stack(list(images), dim=1), proprio)
-        obs = model._embed_obs(patches[:, None], normalised[:, None])[0][:, 0]
+        obs = model.embed_observation(patches[:, None], normalised[:, None])[0][:, 0]
         past, x = [], obs
         for block in self.blocks:
             q, k, v = block.project(x, self.now, self.obs_table)
@@ -98,7 +98,7 @@ class Planner(nn.Module):
 
         def predict(x: Tensor, t: float) -> Tensor:
             mod, (scale, shift) = self.at[t]
-            x = model._embed_plan(x, obs)
+            x = model.embed_plan(x, obs)
             for block, seen in zip(self.blocks, past, strict=True):
                 q, *own = block.project(x, mod, self.plan_table)
                 k, v = (torch.cat(pair, dim=2) for pair in zip(seen, own, strict=True))

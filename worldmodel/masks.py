@@ -52,6 +52,24 @@ def layout(groups: list[Group], device: torch.device | None = None) -> Layout:
     return Layout(*torch.tensor(rows, device=device).unbind(1))
 
 
+def positions(groups: list[Group], grid: Tensor) -> Tensor:
+    """(S, 3) positions on (step, row, column); action j of a plan stands at step n + j.
+
+    ``grid`` (N + 1, 2): where the tokens of an observation stand.
+    """
+    rows = []
+    for kind, step, tokens in groups:
+        place = torch.zeros(tokens, 3, dtype=torch.long, device=grid.device)
+        place[:, 0] = step
+        if kind in ("obs", "next"):
+            place[:, 0] += kind == "next"
+            place[:, 1:] = grid
+        elif kind == "plan":
+            place[:, 0] += torch.arange(tokens, device=place.device)
+        rows.append(place)
+    return torch.cat(rows)
+
+
 def window_start(steps: int, window: int) -> Tensor:
     """(T,) the first step that each step may see: the last ``window`` steps, itself included."""
     return (torch.arange(steps) - window + 1).clamp(min=0)

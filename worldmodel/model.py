@@ -6,24 +6,20 @@ N patches per observation (all cameras), Q numbers per patch, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.body import Body
-from worldmodel.cameras import Cameras, Seen, transfer
-from worldmodel.flow import integrate
+from worldmodel.cameras import Cameras
 from worldmodel.layers import Rope, rope
 from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
-from worldmodel.masks import Group, Layout, attention_mask, layout
-from worldmodel.memory import Memory
+from worldmodel.masks import Group, Layout, attention_mask, layout, positions
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
-from worldmodel.painter import HEIGHT_SCALE, Painter, Sights, Source, View
+from worldmodel.painter import Painter
+from worldmodel.sights import Sights, View, gather
 from worldmodel.spec import DataSpec
 from worldmodel.tokens import (
     WAVES,
@@ -140,23 +136,9 @@ class WorldModel(nn.Module):
 
     # ---- token assembly --------------------------------------------------------------------
 
-    def _positions(self, groups: list[Group]) -> Tensor:
-        """(S, 3) positions on (step, row, column); action j of a plan stands at step n + j."""
-        rows = []
-        for kind, step, tokens in groups:
-            place = torch.zeros(tokens, 3, dtype=torch.long, device=self.grid.device)
-            place[:, 0] = step
-            if kind in ("obs", "next"):
-                place[:, 0] += kind == "next"
-                place[:, 1:] = self.grid
-            elif kind == "plan":
-                place[:, 0] += torch.arange(tokens, device=place.device)
-            rows.append(place)
-        return torch.cat(rows)
-
-    def _rope(self, groups: list[Group], later: Tensor | int = 0) -> Rope:
+    def rope(self, groups: list[Group], later: Tensor | int = 0) -> Rope:
         """Rotary positions of these groups, ``later`` by as many env steps."""
-        place = self._positions(groups)
+        place = positions(groups, self.grid)
         place[:, 0] += later
         return rope(place, self.config.trunk.width // self.config.trunk.heads)
 
@@ -167,10 +149,10 @@ class WorldModel(nn.Module):
         if key not in self._arrangements:
             if len(self._arrangements) == ARRANGEMENTS:
                 self._arrangements.clear()
-            self._arrangements[key] = layout(groups, self.grid.device), self._rope(groups)
+            self._arrangements[key] = layout(groups, self.grid.device), self.rope(groups)
         return self._arrangements[key]
 
-    def _embed_obs(self, patches: Tensor, proprio: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def embed_observation(self, patches: Tensor, proprio: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, T, N, Q), (B, T, P) -> (B, T, N + 1, D), and the stem's maps (B, T, C, c, h', w')."""
         x, maps = self.embed_obs(patches.flatten(0, 1), self.embed_proprio(proprio).flatten(0, 1))
         lead = patches.shape[:2]
@@ -184,14 +166,14 @@ class WorldModel(nn.Module):
         proprio = self.proprio_scale.inverse(state[..., : self.spec.P])
         return motion, self.proprio_scale(proprio + self.change_scale.inverse(motion))
 
-    def _expect(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def expect(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same of (B, J, P + A), and between them an embedding (B, J, D) of both. The motion
         has a loss of its own; what makes use of it does not change it."""
         motion, pose = (x.detach() for x in self.expect_pose(state))
         robot = self.embed_motion(torch.cat([state, motion, waves(pose)], dim=-1))
         return motion, robot, pose
 
-    def _embed_next(
+    def embed_next(
         self, patches: Tensor, change: Tensor, obs: Tensor, act: Tensor, robot: Tensor
     ) -> Tensor:
         """(B, J, N, Q), (B, J, P), the tokens of o_n (B, J, N + 1, D) and a_n (B, J, D), and where
@@ -205,74 +187,52 @@ class WorldModel(nn.Module):
         x = x.unflatten(0, patches.shape[:2]) + self.kind["next"] + obs + act[..., None, :]
         return x + robot[..., None, :]
 
-    def _view(self, patches: Tensor, maps: list[Tensor]) -> View:
+    def view(self, patches: Tensor, maps: list[Tensor]) -> View:
         """(B, J, N, Q) and the stem's maps (B, J, C, c, h', w') of it, camera by camera."""
         C, size = len(self.spec.cameras), self.spec.image_size
         pictures = unpatchify(patches, C, size, self.config.patch)
         pictures = rearrange(pictures, "b j k h w c -> (b j k) c h w")
         return View(pictures, [m.flatten(0, 2) for m in maps])
 
-    def _tokens_of_cameras(self, x: Tensor) -> Tensor:
+    def tokens_of_cameras(self, x: Tensor) -> Tensor:
         """Trunk output (B, J, N + 1, D) of a next observation -> (B J C, N / C, D)."""
         return rearrange(x[..., :-1, :], "b j (k n) d -> (b j k) n d", k=len(self.spec.cameras))
 
-    def _read_change(self, x: Tensor, motion: Tensor) -> Tensor:
+    def correct_change(self, x: Tensor, motion: Tensor) -> Tensor:
         """The same and ``motion`` (B, J, P), the change expected from proprioception and action
         alone -> the change (B, J, P)."""
         return motion + self.corrected * self.read_change(x[..., -1, :]).float()
 
-    def _unview(self, pictures: Tensor, batch: int) -> Tensor:
+    def unview(self, pictures: Tensor, batch: int) -> Tensor:
         """(B J C, 3, h, w) -> patches (B, J, N, Q)."""
         C = len(self.spec.cameras)
         pictures = rearrange(pictures, "(b j k) c h w -> b j k h w c", b=batch, k=C)
         return patchify(pictures, self.config.patch)
 
-    def _picture_body(self, pose: Tensor) -> View:
+    def view_body(self, pose: Tensor) -> View:
         """Normalised proprioception (M, P) -> the robot in that pose, camera by camera."""
         return self.body(pose, self.proprio_scale.inverse(pose))
 
     def picture_body(self, pose: Tensor) -> Tensor:
         """The same as patches (M, N, Q)."""
-        return self._unview(self._picture_body(pose).pictures, len(pose))[:, 0]
+        return self.unview(self.view_body(pose).pictures, len(pose))[:, 0]
 
-    def _sights(
+    def sights(
         self, latest: View, first: View, body: View, before: Tensor, began: Tensor, pose: Tensor
     ) -> Sights:
         """What may be copied from at ``pose``, with the poses at the latest and at the first
         observation; all (M, P) and normalised."""
-        before, began, pose = (self.proprio_scale.inverse(p) for p in (before, began, pose))
-        own = self.cameras.reproject
-        M, C, size = len(pose), len(self.spec.cameras), self.spec.image_size
-        level = pose.new_zeros(M * C, *size)
+        poses = (self.proprio_scale.inverse(p) for p in (before, began, pose))
+        return gather(self.cameras, latest, first, body, *poses)
 
-        def other(view: View, then: Tensor) -> View:
-            """For each camera what another saw, in its place."""
-            ground, above = (
-                self.cameras.across(then, pose, level + h) for h in (0.0, HEIGHT_SCALE)
-            )
-
-            def there(x: Tensor, seen: Seen) -> Tensor:
-                x = x.unflatten(0, (M, C))
-                return transfer(
-                    torch.stack([x[:, j] for j in self.cameras.other], 1).flatten(0, 1), seen
-                )
-
-            return View(there(view.pictures, above), [there(m, ground) for m in view.maps])
-
-        others = other(latest, before), other(first, began)
-        return Sights(
-            Source(latest, partial(own, before, pose)), Source(first, partial(own, began, pose)),
-            body, others,
-        )  # fmt: skip
-
-    def _embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
+    def embed_plan(self, plan: Tensor, obs: Tensor) -> Tensor:
         """(..., H, A) and the tokens of o_n (..., N + 1, D), of which proprio's is used."""
         x = self.embed_action(plan) + self.kind["plan"] + self.chunk_place
         return x + obs[..., -1:, :]
 
     def _context_tokens(self, c: Context) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Tokens (B, T, N + 2, D) of obs and act per step, their times (B, T, N + 2), and maps."""
-        obs, maps = self._embed_obs(c.patches, c.proprio)
+        obs, maps = self.embed_observation(c.patches, c.proprio)
         act = self.embed_action(c.action) + self.kind["act"]
         time = torch.cat(
             [c.obs_time[..., None].expand(-1, -1, self.patches + 1), c.act_time[..., None]], dim=-1
@@ -292,14 +252,14 @@ class WorldModel(nn.Module):
         obs, act = tokens[:, :, :-1], tokens[:, :, -1]
         known = context.action * (1 - context.act_time[..., None])
         state = torch.cat([context.proprio, known], dim=-1)[:, leaves.next_steps]
-        motion, robot, pose = self._expect(state)
+        motion, robot, pose = self.expect(state)
         nxt = tokens[:, :0, :-1]
         if J:  # agents train plans alone, and nothing can be convolved over no pictures
-            nxt = self._embed_next(
+            nxt = self.embed_next(
                 leaves.next_patches, leaves.next_change,
                 obs[:, leaves.next_steps], act[:, leaves.next_steps], robot,
             )  # fmt: skip
-        plan = self._embed_plan(leaves.plan, obs[:, :, None])
+        plan = self.embed_plan(leaves.plan, obs[:, :, None])
         outcome = self.kind["outcome"].expand(B, T, -1)
         inverse = self.embed_action(leaves.inverse) + self.kind["inverse"]
         groups = [g for n in range(T) for g in (Group("obs", n, N1), Group("act", n, 1))]
@@ -326,23 +286,23 @@ class WorldModel(nn.Module):
         picture = painted = leaves.next_patches  # of the right shape where J = 0
         change = leaves.next_change
         if J:
-            latest = self._view(leaves.latest, [m[:, leaves.next_steps] for m in maps])
+            latest = self.view(leaves.latest, [m[:, leaves.next_steps] for m in maps])
             old = self.embed_obs.maps(leaves.first)
-            first = self._view(
+            first = self.view(
                 leaves.first[:, None].expand(-1, J, -1, -1),
                 [m[:, None].expand(-1, J, *[-1] * 4) for m in old],
             )
             # the body's picture has a loss of its own; what is copied from it does not change it
             pose = pose.flatten(0, 1)
-            body = self._picture_body(pose)
+            body = self.view_body(pose)
             seen = View(body.pictures.detach(), [m.detach() for m in body.maps])
             began = leaves.first_proprio[:, None].expand(-1, J, -1).flatten(0, 1)
             latest_proprio = context.proprio[:, leaves.next_steps].flatten(0, 1)
-            sights = self._sights(latest, first, seen, latest_proprio, began, pose)
+            sights = self.sights(latest, first, seen, latest_proprio, began, pose)
             nxt = nxt.unflatten(1, (J, N1))
-            painted = self._unview(self.paint(self._tokens_of_cameras(nxt), sights), B)
-            change = self._read_change(nxt, motion)
-            picture = self._unview(body.pictures, B)
+            painted = self.unview(self.paint(self.tokens_of_cameras(nxt), sights), B)
+            change = self.correct_change(nxt, motion)
+            picture = self.unview(body.pictures, B)
         prediction = Prediction(
             painted,
             change,
@@ -352,112 +312,3 @@ class WorldModel(nn.Module):
             self.read_outcome(outcome).float() * self.outcome_units,
         )
         return prediction, features
-
-    # ---- use: remember a step once, then read leaves against its keys and values ---------------
-
-    def memory(self, batch: int, window: int | None = None) -> Memory:
-        """An empty memory of ``window`` steps (None: the W that the model was trained with)."""
-        trunk, device = self.config.trunk, self.grid.device
-        kind = device.type
-        fast = torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if fast else torch.float32
-        return Memory.empty(
-            batch, window or self.config.window, self.patches + 2,
-            max(self.patches + 2, self.config.chunk), trunk.depth, trunk.heads,
-            trunk.width // trunk.heads, dtype, device,
-        )  # fmt: skip
-
-    def _remember(self, kind: str, x: Tensor, time: Tensor, memory: Memory, at: int) -> Tensor:
-        """Run (B, S, D) tokens of the latest step at flow time (B,), or (1,) for all rows, and keep
-        them at place ``at``.
-
-        They read what is visible in the memory, and each other.
-        """
-        S = x.shape[1]
-        visible = memory.visible
-        if at == memory.ring:  # a leaf: behind the ring, and not seen by what comes
-            visible = torch.cat([visible, visible.new_ones(len(visible), S)], dim=1)
-        else:
-            visible[:, at : at + S] = True
-        table = self._rope([Group(kind, 0, S)], memory.clock)
-        return self.trunk(x, time[:, None], table, visible[:, None], memory.caches, at)[0]
-
-    @torch.no_grad()
-    def remember_obs(self, memory: Memory, patches: Tensor, proprio: Tensor, time: Tensor) -> None:
-        """Go on to the next step, whose observation is (B, N, Q), (B, P) at flow time (B,)."""
-        x, maps = self._embed_obs(patches[:, None], proprio[:, None])
-        memory.look(patches, proprio, x[:, 0], maps)
-        self._remember("obs", x[:, 0], time, memory, memory.open_step())
-
-    @torch.no_grad()
-    def remember_act(self, memory: Memory, action: Tensor, time: Tensor) -> None:
-        """The latest step's normalised action (B, A), known (time 0) or absent (noise, time 1)."""
-        memory.act = self.embed_action(action) + self.kind["act"]
-        memory.state = torch.cat([memory.proprio, action * (1 - time[:, None])], dim=-1)
-        self._remember("act", memory.act[:, None], time, memory, memory.action_place)
-
-    def _read_leaf(self, kind: str, x: Tensor, t: float, memory: Memory) -> Tensor:
-        """One leaf of the latest step: (B, S, D) tokens at flow time t -> trunk output."""
-        time = torch.full((1,), t, device=x.device)
-        return self._remember(kind, x, time, memory, memory.ring)
-
-    @torch.no_grad()
-    def sample_plan(self, memory: Memory, noise: Tensor, steps: int) -> Tensor:
-        """Denoise (B, H, A) noise into the action chunk from the latest observation, env units."""
-
-        def predict(x: Tensor, t: float) -> Tensor:
-            tokens = self._embed_plan(x, memory.obs)
-            return self.read_action(self._read_leaf("plan", tokens, t, memory)).float()
-
-        plan = integrate(predict, noise, steps)
-        return self.action_scale.inverse(plan).clamp(-1.0, 1.0)
-
-    def _denoiser(
-        self, memory: Memory, latest: Tensor
-    ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
-        """From a noisy next observation (B, N, Q), (B, P) at a flow time to the clean one in it."""
-        motion, robot, pose = self._expect(memory.state[:, None])
-        sights = self._sights(
-            self._view(latest[:, None], memory.maps),
-            self._view(memory.first[:, None], memory.first_maps),
-            self._picture_body(pose[:, 0]), memory.proprio, memory.first_proprio, pose[:, 0],
-        )  # fmt: skip
-        obs, act = memory.obs[:, None], memory.act[:, None]
-        glance = self.paint.look(sights)
-
-        def denoise(patches: Tensor, change: Tensor, t: float) -> tuple[Tensor, Tensor]:
-            tokens = self._embed_next(patches[:, None], change[:, None], obs, act, robot)[:, 0]
-            out = self._read_leaf("next", tokens, t, memory)[:, None]
-            pictures = self.paint.draw(self._tokens_of_cameras(out), sights, glance)
-            return self._unview(pictures, len(out))[:, 0], self._read_change(out, motion)[:, 0]
-
-        return denoise
-
-    @torch.no_grad()
-    def sample_next(
-        self, memory: Memory, latest: Tensor, noise: tuple[Tensor, Tensor], steps: int,
-        method: Literal["euler", "heun"] = "euler",
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Denoise what follows the latest action: patches (B, N, Q) and change of proprio (B, P).
-
-        ``latest`` (B, N, Q) is the clean observation before it. The change is in env units.
-        """
-        B, N, Q = latest.shape
-        denoise = self._denoiser(memory, latest)
-
-        def predict(x: Tensor, t: float) -> Tensor:
-            patches, change = denoise(x[:, : N * Q].view(B, N, Q), x[:, N * Q :], t)
-            return torch.cat([patches.flatten(1), change], dim=1)
-
-        x = integrate(predict, torch.cat([noise[0].flatten(1), noise[1]], 1), steps, method)
-        return x[:, : N * Q].view(B, N, Q), self.change_scale.inverse(x[:, N * Q :])
-
-    @torch.no_grad()
-    def read_outcomes(self, memory: Memory) -> Tensor:
-        """(B, 4) what the outcome leaf reads at the latest observation: OUTCOMES, as
-        probabilities where they are probabilities."""
-        x = self.kind["outcome"].expand(len(memory.visible), 1, -1)
-        out = self.read_outcome(self._read_leaf("outcome", x, 0.0, memory)[:, 0]).float()
-        out = out * self.outcome_units
-        success, reward, terminated, value = out.unbind(-1)
-        return torch.stack([success.sigmoid(), reward, terminated.sigmoid(), value], dim=-1)

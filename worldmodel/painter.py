@@ -12,7 +12,6 @@ still known, for the first picture was real.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -20,38 +19,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.cameras import Seen, pixel_places
+from worldmodel.cameras import pixel_places
+from worldmodel.sights import HEIGHT_SCALE, Sights
 
 FLOW_SCALE = 4.0  # pixels, of a displacement that is read as 1
-HEIGHT_SCALE = 0.05  # m above the plane, of what is read as 1
 HIDDEN = 12.0  # by which the logarithm of a share falls where there is nothing to copy
-
-
-#: heights (M, h, w) above the plane -> where what lies there was seen before
-Motion = Callable[[Tensor], Seen]
-
-
-class View(NamedTuple):
-    """Pictures of one camera each, and the maps that a network made of them, or made them from."""
-
-    pictures: Tensor  # (M, 3, h, w) in [-1, 1]
-    maps: list[Tensor]  # (M, c, h/2, w/2), (M, c, h/4, w/4), …
-
-
-class Source(NamedTuple):
-    """A view from another pose, and how to find one's way there."""
-
-    view: View
-    motion: Motion
-
-
-class Sights(NamedTuple):
-    """What may be copied from, or looked at, for every camera."""
-
-    latest: Source
-    first: Source
-    body: View
-    others: tuple[View, ...]  # of another camera, in their places
 
 
 class Glance(NamedTuple):

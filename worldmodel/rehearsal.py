@@ -17,6 +17,7 @@ from torch import Tensor
 from worldmodel.device import generator_on
 from worldmodel.distributed import ALONE, Ranks
 from worldmodel.graphs import Replayed
+from worldmodel.inference import new_memory, remember_act, remember_obs, sample_next
 from worldmodel.model import WorldModel
 from worldmodel.objective import Segment
 
@@ -46,7 +47,7 @@ def dream(
     patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
     action, clean = model.action_scale(batch.action), proprio.new_zeros(len(proprio))
     absent = (~batch.known).float()  # (B, T) flow times
-    memory, found = model.memory(len(proprio)), [batch.images[:, 0]]
+    memory, found = new_memory(model, len(proprio)), [batch.images[:, 0]]
     drawn, mine = ranks.draws(len(proprio))
     source = generator_on(proprio.device, generator)
 
@@ -56,10 +57,10 @@ def dream(
     def go_on(
         pose: Tensor, act: Tensor, unknown: Tensor, noise: Tensor, noise_change: Tensor
     ) -> Tensor:
-        model.remember_obs(memory, patches, pose, clean)
-        model.remember_act(memory, act, unknown)
+        remember_obs(model, memory, patches, pose, clean)
+        remember_act(model, memory, act, unknown)
         noises = noise, noise_change
-        patches.copy_(model.sample_next(memory, patches, noises, flow_steps)[0].clamp(-1.0, 1.0))
+        patches.copy_(sample_next(model, memory, patches, noises, flow_steps)[0].clamp(-1.0, 1.0))
         return model.show(patches)
 
     action = torch.where(batch.known[..., None], action, noise_like(action))

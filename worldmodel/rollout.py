@@ -22,6 +22,7 @@ from worldmodel.device import autocast, pick_device
 from worldmodel.errors import UserError
 from worldmodel.flow import interpolate
 from worldmodel.graphs import Replayed
+from worldmodel.inference import new_memory, read_outcomes, remember_act, remember_obs, sample_next
 from worldmodel.model import WorldModel
 
 
@@ -104,14 +105,14 @@ class Imagination:
         self.batch, n = len(images), images.shape[1]
         self.generators = [generators] if isinstance(generators, torch.Generator) else generators
         self._advanced = Replayed(self._advance, self.device)
-        self._read = Replayed(lambda: model.read_outcomes(self.memory), self.device)
+        self._read = Replayed(lambda: read_outcomes(model, self.memory), self.device)
         if len(self.generators) not in (1, self.batch):
             raise UserError(
                 f"generators: got {len(self.generators)}, expected 1 or one for each of the "
                 f"{self.batch} rows"
             )
         with self._context():
-            self.memory = model.memory(self.batch, self.config.window)
+            self.memory = new_memory(model, self.batch, self.config.window)
         for k in range(n):
             if k:
                 self._act(action[:, k - 1])
@@ -158,7 +159,7 @@ class Imagination:
         part = self.memory.forgetful(index)
         with self._context():
             known = torch.zeros(len(index), device=self.device)
-            self.model.remember_obs(part, patches, normalised, known)
+            remember_obs(self.model, part, patches, normalised, known)
         self.memory.put(index, part)
         self.latest[index], self._proprio[index] = patches, proprio
 
@@ -202,8 +203,8 @@ class Imagination:
     def _remember(self, patches: Tensor, t: float) -> None:
         time = torch.full((1,), t, device=self.device)
         with self._context():
-            self.model.remember_obs(
-                self.memory, patches, self.model.proprio_scale(self._proprio), time
+            remember_obs(
+                self.model, self.memory, patches, self.model.proprio_scale(self._proprio), time
             )
 
     def _action(self, action: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -214,7 +215,7 @@ class Imagination:
 
     def _act(self, action: Tensor | None) -> None:
         with self._context():
-            self.model.remember_act(self.memory, *self._action(action))
+            remember_act(self.model, self.memory, *self._action(action))
 
     def _advance(
         self, act: Tensor, absent: Tensor, noise: Tensor, noise_change: Tensor, blur: Tensor
@@ -222,9 +223,14 @@ class Imagination:
         """Act, imagine what follows, and remember it; the pictures (B, C, h, w, 3)."""
         config = self.config
         with self._context():
-            self.model.remember_act(self.memory, act, absent)
-            patches, change = self.model.sample_next(
-                self.memory, self.latest, (noise, noise_change), config.flow_steps, config.method
+            remember_act(self.model, self.memory, act, absent)
+            patches, change = sample_next(
+                self.model,
+                self.memory,
+                self.latest,
+                (noise, noise_change),
+                config.flow_steps,
+                config.method,
             )
         self.latest.copy_(patches.clamp(-1.0, 1.0))
         self._proprio += change

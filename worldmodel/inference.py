@@ -1,0 +1,137 @@
+"""A trained model in use: remember a step once, then read leaves against its keys and values.
+
+Letters as in :mod:`worldmodel.model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from worldmodel.flow import integrate
+from worldmodel.masks import Group
+from worldmodel.memory import Memory
+from worldmodel.model import WorldModel
+
+
+def new_memory(model: WorldModel, batch: int, window: int | None = None) -> Memory:
+    """An empty memory of ``window`` steps (None: the W that the model was trained with)."""
+    trunk, device = model.config.trunk, model.grid.device
+    kind = device.type
+    fast = torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if fast else torch.float32
+    return Memory.empty(
+        batch, window or model.config.window, model.patches + 2,
+        max(model.patches + 2, model.config.chunk), trunk.depth, trunk.heads,
+        trunk.width // trunk.heads, dtype, device,
+    )  # fmt: skip
+
+
+def _remember(
+    model: WorldModel, kind: str, x: Tensor, time: Tensor, memory: Memory, at: int
+) -> Tensor:
+    """Run (B, S, D) tokens of the latest step at flow time (B,), or (1,) for all rows, and keep
+    them at place ``at``.
+
+    They read what is visible in the memory, and each other.
+    """
+    S = x.shape[1]
+    visible = memory.visible
+    if at == memory.ring:  # a leaf: behind the ring, and not seen by what comes
+        visible = torch.cat([visible, visible.new_ones(len(visible), S)], dim=1)
+    else:
+        visible[:, at : at + S] = True
+    table = model.rope([Group(kind, 0, S)], memory.clock)
+    return model.trunk(x, time[:, None], table, visible[:, None], memory.caches, at)[0]
+
+
+@torch.no_grad()
+def remember_obs(
+    model: WorldModel, memory: Memory, patches: Tensor, proprio: Tensor, time: Tensor
+) -> None:
+    """Go on to the next step, whose observation is (B, N, Q), (B, P) at flow time (B,)."""
+    x, maps = model.embed_observation(patches[:, None], proprio[:, None])
+    memory.look(patches, proprio, x[:, 0], maps)
+    _remember(model, "obs", x[:, 0], time, memory, memory.open_step())
+
+
+@torch.no_grad()
+def remember_act(model: WorldModel, memory: Memory, action: Tensor, time: Tensor) -> None:
+    """The latest step's normalised action (B, A), known (time 0) or absent (noise, time 1)."""
+    memory.act = model.embed_action(action) + model.kind["act"]
+    memory.state = torch.cat([memory.proprio, action * (1 - time[:, None])], dim=-1)
+    _remember(model, "act", memory.act[:, None], time, memory, memory.action_place)
+
+
+def read_leaf(model: WorldModel, kind: str, x: Tensor, t: float, memory: Memory) -> Tensor:
+    """One leaf of the latest step: (B, S, D) tokens at flow time t -> trunk output."""
+    time = torch.full((1,), t, device=x.device)
+    return _remember(model, kind, x, time, memory, memory.ring)
+
+
+@torch.no_grad()
+def sample_plan(model: WorldModel, memory: Memory, noise: Tensor, steps: int) -> Tensor:
+    """Denoise (B, H, A) noise into the action chunk from the latest observation, env units."""
+
+    def predict(x: Tensor, t: float) -> Tensor:
+        tokens = model.embed_plan(x, memory.obs)
+        return model.read_action(read_leaf(model, "plan", tokens, t, memory)).float()
+
+    plan = integrate(predict, noise, steps)
+    return model.action_scale.inverse(plan).clamp(-1.0, 1.0)
+
+
+def denoiser(
+    model: WorldModel, memory: Memory, latest: Tensor
+) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+    """From a noisy next observation (B, N, Q), (B, P) at a flow time to the clean one in it."""
+    motion, robot, pose = model.expect(memory.state[:, None])
+    sights = model.sights(
+        model.view(latest[:, None], memory.maps),
+        model.view(memory.first[:, None], memory.first_maps),
+        model.view_body(pose[:, 0]), memory.proprio, memory.first_proprio, pose[:, 0],
+    )  # fmt: skip
+    obs, act = memory.obs[:, None], memory.act[:, None]
+    glance = model.paint.look(sights)
+
+    def denoise(patches: Tensor, change: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        tokens = model.embed_next(patches[:, None], change[:, None], obs, act, robot)[:, 0]
+        out = read_leaf(model, "next", tokens, t, memory)[:, None]
+        pictures = model.paint.draw(model.tokens_of_cameras(out), sights, glance)
+        return model.unview(pictures, len(out))[:, 0], model.correct_change(out, motion)[:, 0]
+
+    return denoise
+
+
+@torch.no_grad()
+def sample_next(
+    model: WorldModel, memory: Memory, latest: Tensor, noise: tuple[Tensor, Tensor], steps: int,
+    method: Literal["euler", "heun"] = "euler",
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Denoise what follows the latest action: patches (B, N, Q) and change of proprio (B, P).
+
+    ``latest`` (B, N, Q) is the clean observation before it. The change is in env units.
+    """
+    B, N, Q = latest.shape
+    denoise = denoiser(model, memory, latest)
+
+    def predict(x: Tensor, t: float) -> Tensor:
+        patches, change = denoise(x[:, : N * Q].view(B, N, Q), x[:, N * Q :], t)
+        return torch.cat([patches.flatten(1), change], dim=1)
+
+    x = integrate(predict, torch.cat([noise[0].flatten(1), noise[1]], 1), steps, method)
+    return x[:, : N * Q].view(B, N, Q), model.change_scale.inverse(x[:, N * Q :])
+
+
+@torch.no_grad()
+def read_outcomes(model: WorldModel, memory: Memory) -> Tensor:
+    """(B, 4) what the outcome leaf reads at the latest observation: OUTCOMES, as
+    probabilities where they are probabilities."""
+    x = model.kind["outcome"].expand(len(memory.visible), 1, -1)
+    out = model.read_outcome(read_leaf(model, "outcome", x, 0.0, memory)[:, 0]).float()
+    out = out * model.outcome_units
+    success, reward, terminated, value = out.unbind(-1)
+    return torch.stack([success.sigmoid(), reward, terminated.sigmoid(), value], dim=-1)
