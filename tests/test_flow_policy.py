@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from tiny import SIDE, A, P, tiny_model, tiny_spec
 
@@ -126,3 +128,18 @@ def test_a_loaded_model_equals_the_saved_one(tmp_path) -> None:
     for policy in (first, second):
         policy.reset([3])
     np.testing.assert_array_equal(first.act(observations(1)), second.act(observations(1)))
+
+
+def test_a_compact_checkpoint_is_half_as_large_and_nearly_the_same(tmp_path: Path) -> None:
+    model = tiny_model()
+    checkpoint.save(tmp_path / "whole", model, {"note": "hello"})
+    checkpoint.compact(tmp_path / "whole", tmp_path / "half")
+    sizes = [(tmp_path / name / checkpoint.WEIGHTS).stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.7 * sizes[0]  # headers are large beside so small a model
+    loaded = checkpoint.load(tmp_path / "half")
+    assert loaded.about == {"note": "hello"}
+    assert all(p.dtype == torch.float32 for p in loaded.model.parameters())
+    pairs = zip(model.named_parameters(), loaded.model.parameters(), strict=True)
+    for (name, before), after in pairs:
+        exact = before.ndim == 1 or name.startswith(checkpoint.EXACT)
+        torch.testing.assert_close(after, before, atol=0, rtol=0 if exact else 2**-8)
