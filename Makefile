@@ -27,7 +27,7 @@ train: $(VENV)/.installed  ## collect demonstrations, train, then rehearse: the 
 	$(BIN)/worldmodel train data=$(DATA) holdout=100 model=tiny objective=self_flow $(TRAIN_FLAGS) \
 	  rehearse=0 out=runs/train/first resume=true
 	$(BIN)/worldmodel train data=$(DATA) holdout=100 init=runs/train/first $(TRAIN_FLAGS) \
-	  rehearse_after=0 rehearse=0.6 rehearse_steps=30 demonstrations=0.45 \
+	  objective=self_flow rehearse_after=0 rehearse=0.6 rehearse_steps=30 demonstrations=0.45 \
 	  objective.next_ratio=1 objective.plans=1 steps=10000 optim.lr=6e-4 out=runs/train/second resume=true
 
 eval: $(VENV)/.installed  ## the shipped checkpoint on 500 episodes that it has never seen

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ObjectiveConfig:
     name: Literal["flow", "dts", "self_flow", "mid"] = field(
-        default="self_flow",
+        default="flow",
         metadata={
             "help": "flow: one time per leaf; dts: two; self_flow: two and the teacher; mid: one, "
             "and a second read-out at a third of the depth"
