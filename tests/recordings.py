@@ -1,4 +1,4 @@
-"""Small recordings in the formats of others, written as those write them."""
+"""Small recordings in the formats of others, as those write them, and how they are read back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from typing import NamedTuple
 import av
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
+
+from worldmodel.check import check
+from worldmodel.dataset import Dataset
+
+TWO = {"front": (32, 48), "wrist": (32, 48)}
 
 
 class Recording(NamedTuple):
@@ -135,3 +141,58 @@ def write_frames(
                 row += [*e.action[i], int(done)] if i < len(e.action) else ["", "", "", ""]
             out.writerow(row)
     return folder
+
+
+def read_independently(root: Path) -> list[dict]:
+    """Every episode by the layout that v3 documents, with pyarrow and PyAV alone."""
+    info = json.loads((root / "meta/info.json").read_text())
+    rows = pq.read_table(root / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    episodes = []
+    for row in rows:
+        place = {k: row[f"data/{k}"] for k in ("chunk_index", "file_index")}
+        table = pq.read_table(root / info["data_path"].format(**place)).to_pylist()
+        frames = [f for f in table if f["episode_index"] == row["episode_index"]]
+        assert [f["index"] for f in frames] == list(
+            range(row["dataset_from_index"], row["dataset_to_index"])
+        )
+        found = {"row": row, "frames": frames, "pictures": {}}
+        for key, feature in info["features"].items():
+            if feature["dtype"] != "video":
+                continue
+            place = {k: row[f"videos/{key}/{k}"] for k in ("chunk_index", "file_index")}
+            first, last = (row[f"videos/{key}/{k}_timestamp"] for k in ("from", "to"))
+            with av.open(str(root / info["video_path"].format(video_key=key, **place))) as film:
+                found["pictures"][key] = np.stack([
+                    f.to_ndarray(format="rgb24") for f in film.decode(video=0)
+                    if first - 1e-3 <= f.time < last - 1e-3
+                ])  # fmt: skip
+        episodes.append(found)
+    return episodes
+
+
+def compare(root: Path, truth: list[Recording], names: list[str], lost: int, scale=1.0) -> None:
+    """What stands in ``root`` against what was recorded; ``lost`` actions were left out."""
+    dataset, stored = Dataset(root), read_independently(root)
+    assert len(dataset) == len(stored) == len(truth)
+    for e, found, true in zip(dataset.episodes, stored, truth, strict=True):
+        T = len(true.action) - lost
+        assert e.length == T
+        assert found["row"]["length"] == T + 1
+        action = np.array([f["action"] for f in found["frames"]])[:-1]
+        assert np.allclose(action, true.action[:T] / scale, atol=1e-6)
+        assert np.array_equal(action.astype(np.float32), dataset.stream("action")[e.start :][:T])
+        state = np.array([f["observation.state"] for f in found["frames"]], np.float32)
+        assert np.array_equal(state, dataset.stream("proprio")[e.start :][: T + 1])
+        assert np.allclose(state, true.state[: T + 1, : state.shape[1]], atol=1e-6)
+        for c, (name, camera) in enumerate(zip(names, true.pictures, strict=True)):
+            pictures = found["pictures"][f"observation.images.{name}"]
+            expected = true.pictures[camera][: T + 1]
+            assert pictures.shape == expected.shape
+            assert np.abs(pictures.astype(int) - expected).mean() < 1.5
+            ours = dataset.stream("images")[e.start : e.start + T + 1, c]
+            assert np.array_equal(pictures, ours)
+    report = check(root)
+    assert report.ok, report.text()
+
+
+# -- round trips -----------------------------------------------------------------------------------
