@@ -85,8 +85,8 @@ def run(
 
         windows.sample = interrupted
     return train(
-        windows, FakeWindows(), tiny_spec(), MODEL, ObjectiveConfig(), OptimConfig(warmup=2),
-        config, out, resume, initial=initial,
+        windows, FakeWindows(), tiny_spec(), MODEL, ObjectiveConfig("self_flow"),
+        OptimConfig(warmup=2), config, out, resume, initial=initial,
     )  # fmt: skip
 
 

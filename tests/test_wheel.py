@@ -85,11 +85,12 @@ def test_the_command_line_finds_its_configs(python: Path, tmp_path: Path):
 def test_envs_render_and_checkpoints_load(python: Path, tmp_path: Path):
     code = (
         "import gymnasium, envs, policies\n"
+        "from worldmodel.checkpoint import load\n"
         "from worldmodel.shipped import shipped_checkpoints\n"
-        "env = gymnasium.make('worldmodel/PickCan-v0')\n"
-        "obs, info = env.reset(seed=0)\n"
-        "assert obs['front'].std() > 0\n"
-        "for name in shipped_checkpoints():\n"
+        "for name, folder in shipped_checkpoints().items():\n"
+        "    env = gymnasium.make(load(folder).model.spec.env)\n"
+        "    obs, info = env.reset(seed=0)\n"
+        "    assert obs['front'].std() > 0\n"
         "    policy = policies.load(name, env)\n"
         "    policy.reset([0])\n"
         "    env.step(policy.act({k: v[None] for k, v in obs.items()})[0])\n"
