@@ -167,14 +167,16 @@ def test_finished_verdicts_are_kept(tmp_path: Path) -> None:
     start = {"front": story.images[0, 0], "wrist": story.images[0, 1], "proprio": story.proprio[0]}
     config = JudgeConfig(episodes=1, max_steps=2)
 
-    def judged(logit: float) -> list[bool]:
+    def judged(logit: float, world: str = "this") -> list[bool]:
         made = reading(logit)
         return _judged_inside(
-            Still(), [start], made, config, SAMPLER, tmp_path, lambda n, text: None
-        )
+            Still(), [start], made, config, SAMPLER, {"checkpoint_sha256": world}, tmp_path,
+            lambda n, text: None,
+        )  # fmt: skip
 
     assert judged(5.0) == [True]
     assert judged(-5.0) == [True]  # read from the file
+    assert judged(-5.0, world="retrained") == [False]  # whose verdicts these are not
     (tmp_path / "imagined.json").write_text(json.dumps({"identity": {}, "success": [True]}))
     assert judged(-5.0) == [False]
 

@@ -14,7 +14,7 @@ from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
 from worldmodel.log import progress
-from worldmodel.shipped import find_checkpoint, find_probe
+from worldmodel.shipped import find_checkpoint, find_probe, weights_sha256
 
 if TYPE_CHECKING:
     from worldmodel.branches import BranchConfig
@@ -178,9 +178,13 @@ def run_judge(
     from worldmodel.judge_report import write_report
     from worldmodel.rollout import placed
 
-    model = placed(checkpoint.load(find_checkpoint(options.checkpoint)).model, sampler)
+    place = find_checkpoint(options.checkpoint)
+    model = placed(checkpoint.load(place).model, sampler)
     judged = {word: _policy_of(word) for word in config.policies}
-    about = {"env": env.id, "env_options": env.options, "checkpoint": options.checkpoint}
+    about = {
+        "env": env.id, "env_options": env.options, "checkpoint": options.checkpoint,
+        "checkpoint_sha256": weights_sha256(place),
+    }  # fmt: skip
     total = 2 * config.episodes * len(judged)
     with progress("judge", total=total, unit="episodes") as bar:
         result = judge(

@@ -58,7 +58,8 @@ def judge(
 ) -> dict[str, Any]:  # fmt: skip
     """Judge every policy twice and write ``result.json``; finished policies are not judged again.
 
-    ``make_policies``: name -> (env) -> policy, picklable; ``identities``: what names each of them.
+    ``make_policies``: name -> (env) -> policy, picklable; ``identities``: what names each of them;
+    ``about``: what names env and model, a verdict of another is not taken for this one's.
     """
     env, rows = make_env(), []
     try:
@@ -72,24 +73,27 @@ def judge(
             )  # fmt: skip
             lived = [e.success for e in real.episodes]
             dreamt = _judged_inside(
-                make_policy(env), starts, model, config, sampler, folder,
+                make_policy(env), starts, model, config, sampler, about, folder,
                 lambda n, text, name=name: on_progress(n, f"{name}, imagined: {text}"),
             )  # fmt: skip
             rows.append({"policy": name, "real": lived, "imagined": dreamt})
     finally:
         env.close()
-    result = {**about, **summary(rows), "hardware": hardware()}
+    how = {"seed": config.seed, "max_steps": config.max_steps, "sampler": asdict(sampler)}
+    result = {**about, **how, **summary(rows), "hardware": hardware()}
     write_json(out / "result.json", result)
     return result
 
 
 def _judged_inside(
     policy: Actor, starts: Sequence[dict[str, np.ndarray]], model: WorldModel, config: JudgeConfig,
-    sampler: RolloutConfig, folder: Path, on_progress: Callable[[int, str], None],
+    sampler: RolloutConfig, about: dict[str, Any], folder: Path,
+    on_progress: Callable[[int, str], None],
 ) -> list[bool]:  # fmt: skip
     """Whether the model reads success in each imagined episode; kept in ``imagined.json``."""
     file = folder / "imagined.json"
-    identity = {"sampler": asdict(sampler), "seed": config.seed, "max_steps": config.max_steps}
+    identity = {**about, "sampler": asdict(sampler), "seed": config.seed}
+    identity["max_steps"] = config.max_steps
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         if before["identity"] == identity and len(before["success"]) == len(starts):
