@@ -19,7 +19,7 @@ from worldmodel.shipped import weights_sha256
 from worldmodel.spec import DataSpec
 from worldmodel.transformer import parameter_count
 
-TAGS = ["robotics", "world-model", "flow-matching", "imitation-learning", "gymnasium", "mujoco"]
+TAGS = ["robotics", "world-model", "flow-matching", "imitation-learning", "gymnasium"]
 
 USE = """\
 import gymnasium as gym
@@ -63,7 +63,7 @@ def card(
     name = repo.partition("/")[2]
     parts = [
         f"# {name}",
-        f"A Self-Flow world model{f' of `{spec.env}`' if spec.env else ''}: one transformer that "
+        f"A world model{f' of `{spec.env}`' if spec.env else ''}: one transformer that "
         f"plans a robot's next actions and imagines the next frames of its cameras.",
         "## Use",
         "With the package `worldmodel` installed:",
