@@ -23,8 +23,9 @@ class ManipulationSuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     | | |
     |---|---|
-    | `tasks` | which ones, in this order; all eight by default |
-    | start | seed s asks for task s modulo their number, and is that task's start of seed s |
+    | `tasks` | which ones `proprio` tells apart, in this order; all eight by default |
+    | `only` | which of them a reset asks for, all by default: more of what is hard, or a look at it |
+    | start | seed s asks for task s modulo the number asked for, and is that task's start of seed s |
     | options of `reset` | `task`: its name; the others go to the task |
     | `info` | as the task's, and `task` |
     | `truncated` | 100 steps |
@@ -38,6 +39,7 @@ class ManipulationSuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def __init__(
         self,
         tasks: Sequence[str] = tuple(TASKS),
+        only: Sequence[str] = (),
         reward: str = "sparse",
         image_size: int | Sequence[int] = 64,
         cameras: Sequence[str] = CAMERAS,
@@ -49,6 +51,7 @@ class ManipulationSuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.task_names = some_of("tasks", tasks, tuple(TASKS))
         if not self.task_names:
             raise ValueError(f"got no tasks, expected some of {', '.join(TASKS)}")
+        self.asked = some_of("only", only, self.task_names) or self.task_names
         self._arguments = {
             "reward": reward, "image_size": image_size, "cameras": cameras,
             "randomize": randomize, "render_mode": render_mode, "render_size": render_size,
@@ -76,7 +79,7 @@ class ManipulationSuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         options = dict(options or {})
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        name = options.pop("task", self.task_names[seed % len(self.task_names)])
+        name = options.pop("task", self.asked[seed % len(self.asked)])
         self.task = self._task(one_of("task", name, self.task_names))
         obs, info = self.task.reset(seed=seed, options=options)
         return self._told(obs), {**info, "task": name}
@@ -127,5 +130,5 @@ class ManipulationSuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _told(self, obs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The observation with which task it is."""
-        asked = np.array([name == self.task_name for name in self.task_names], np.float32)
-        return {**obs, "proprio": np.append(obs["proprio"], asked)}
+        told = np.array([name == self.task_name for name in self.task_names], np.float32)
+        return {**obs, "proprio": np.append(obs["proprio"], told)}
