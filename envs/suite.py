@@ -24,8 +24,8 @@ class ManipulationSuite(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     | | |
     |---|---|
     | `tasks` | which ones `proprio` tells apart, in this order; all eight by default |
-    | `only` | which of them a reset asks for, all by default: more of what is hard, or a look at it |
-    | start | seed s asks for task s modulo the number asked for, and is that task's start of seed s |
+    | `only` | which of them a reset asks for, all by default |
+    | start | seed s asks for the task `only[s % len(only)]`, and is that task's start of seed s |
     | options of `reset` | `task`: its name; the others go to the task |
     | `info` | as the task's, and `task` |
     | `truncated` | 100 steps |

@@ -15,7 +15,7 @@ from worldmodel.errors import UserError
 from worldmodel.inference import new_memory, remember_obs, sample_plan
 from worldmodel.model import WorldModel
 from worldmodel.shipped import find_checkpoint
-from worldmodel.spec import check_spaces
+from worldmodel.spec import check_env
 
 if TYPE_CHECKING:
     import gymnasium
@@ -54,9 +54,7 @@ class FlowPolicy:
         """
         model = checkpoint.load(find_checkpoint(path)).model.to(device)
         if env is not None:
-            spec = model.spec
-            observation = getattr(env, "single_observation_space", env.observation_space)
-            check_spaces(spec, observation, getattr(env, "single_action_space", env.action_space))
+            check_env(model.spec, env)
         return cls(model, replan, flow_steps)
 
     @property

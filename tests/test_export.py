@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,8 @@ from tiny import tiny_model, tiny_spec
 import policies
 from policies.flow_policy import FlowPolicy
 from worldmodel import checkpoint, cli
+from worldmodel.adapt import AdaptConfig
+from worldmodel.config import env_of, make_env
 from worldmodel.errors import RunError, UserError
 from worldmodel.export import (
     NOISE,
@@ -28,6 +31,7 @@ from worldmodel.export import (
 )
 from worldmodel.export_jobs import real_observations
 from worldmodel.shipped import find_checkpoint
+from worldmodel.spec import spec_of_env
 
 # torch's exporter takes half a minute, on a busy core minutes
 pytestmark = pytest.mark.timeout(900)
@@ -160,3 +164,14 @@ def test_observations_come_from_the_simulator_where_the_checkpoint_has_none(tmp_
     policy.check(obs)
     assert len(obs["proprio"]) == 3
     assert not np.array_equal(obs["front"][0], obs["front"][2])
+
+
+def test_the_env_of_a_spec_is_adapted_as_it_was() -> None:
+    options = {"adapt": {"goal": "front", "image_size": [32]}, "pose": "lying"}
+    spec = dataclasses.replace(tiny_spec(), env="worldmodel/PickCan-v0", env_options=options)
+    config = env_of(spec)
+    assert config.adapt == AdaptConfig(goal="front", image_size=(32,))
+    assert config.options == {"pose": "lying"}
+    env = make_env(config)
+    assert env.observation_space["goal"].shape == (32, 32, 3)  # pyright: ignore
+    assert spec_of_env(env).env_options == options

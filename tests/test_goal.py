@@ -71,6 +71,18 @@ def test_an_expert_that_fails_is_asked_again_but_not_for_ever() -> None:
         GoalImage(Taught(lazy=100, limit=2), "front").reset(seed=1)
 
 
+def test_an_env_that_tells_success_by_another_name_has_a_goal_too() -> None:
+    class Renamed(Taught):
+        def step(self, action):
+            *most, info = super().step(action)
+            return (*most, {"solved": info["success"]})
+
+    obs, _ = adapt(Renamed(), AdaptConfig(goal="front", success="solved")).reset(seed=3)
+    assert not np.array_equal(obs["goal"], obs["front"])
+    with pytest.raises(UserError, match="info has no 'solved'"):
+        adapt(Taught(), AdaptConfig(goal="front", success="solved")).reset(seed=3)
+
+
 def test_what_can_have_no_goal_says_so() -> None:
     with pytest.raises(UserError, match="no camera 'fornt'; did you mean 'front'"):
         GoalImage(Taught(), "fornt")

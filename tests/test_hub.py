@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import time
 from pathlib import Path
 
+import gymnasium
 import pytest
 import torch
 from fake_hub import FakeHub
@@ -14,10 +16,13 @@ from test_flow_policy import observations
 from tiny import tiny_model
 
 import policies
-from worldmodel import checkpoint, cli, hub
+from worldmodel import card, checkpoint, cli, hub
+from worldmodel.adapt import AdaptConfig, adapt
+from worldmodel.config import EnvConfig, make_env
 from worldmodel.errors import RunError, UserError
 from worldmodel.pretrained import PushConfig, card_of, from_pretrained, push_to_hub
 from worldmodel.shipped import find_checkpoint, shipped_checkpoints, weights_sha256
+from worldmodel.spec import spec_of_env
 
 
 @pytest.fixture
@@ -217,6 +222,19 @@ def test_the_python_on_the_card_acts() -> None:
     exec(code.replace('"me/can"', '"pick_can_tiny"'), found)
     assert found["over"]
     assert found["info"]["outcome"]
+
+
+def test_the_python_on_the_card_adapts_an_env_as_it_was(tmp_path: Path) -> None:
+    """Of a model that learned Gymnasium's pendulum from what it renders."""
+    config = EnvConfig(id="Pendulum-v1", adapt=AdaptConfig(pixels=True, control_frequency=20.0))
+    pytest.importorskip("pygame")
+    env = make_env(config)
+    spec = dataclasses.replace(spec_of_env(env), action_stats=None)
+    env.close()
+    line = card.env_words(spec)
+    made = eval(line, {"gym": gymnasium, "adapt": adapt, "AdaptConfig": AdaptConfig})
+    assert spec_of_env(made) == spec_of_env(env)
+    made.close()
 
 
 def test_the_commands(server: FakeHub, tmp_path: Path, capsys) -> None:

@@ -92,6 +92,26 @@ def test_the_same_seed_gives_the_same_rollout() -> None:
     assert not same(play(4)[3], play(5)[3])
 
 
+def test_a_row_goes_by_its_own_seed_and_others_keep_theirs() -> None:
+    envs, alone, listed = worlds(), ImaginedVectorEnv(1, model(), starts(), device="cpu"), worlds()
+    obs, _ = envs.reset(seed=4)
+    first, _ = alone.reset(seed=6)
+    assert all(np.array_equal(obs[k][2], first[k][0]) for k in obs)
+    again, _ = listed.reset(seed=[4, 5, 6])
+    assert same(obs, again)
+    a, b, c = (w.step(actions()[rows])[0] for w, rows in
+               ((envs, slice(None)), (listed, slice(None)), (alone, slice(2, None))))  # fmt: skip
+    assert same(a, b)
+    np.testing.assert_allclose(a["proprio"][2], c["proprio"][0], atol=2e-2)  # bf16, another batch
+    # a seed and a mask: only those rows begin anew, and as that seed says
+    masked = {"reset_mask": np.array([False, False, True])}
+    envs.reset(seed=4, options=dict(masked))
+    listed.reset(seed=[None, None, 6], options=dict(masked))
+    assert same(envs.step(actions(1))[0], listed.step(actions(1))[0])
+    with pytest.raises(UserError, match="got 2 seeds, expected 3"):
+        envs.reset(seed=[1, 2])
+
+
 def test_same_step_hands_over_the_last_observation_and_begins_anew() -> None:
     envs = worlds(max_episode_steps=2)
     envs.reset(seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tiny import tiny_spec
 
 from worldmodel import lerobot
 from worldmodel.errors import RunError, UserError
@@ -41,6 +43,16 @@ def test_video_loses_little_and_no_frame(tmp_path: Path, size: tuple[int, int]) 
         assert stream.codec_context.pix_fmt == "yuv444p"
         times = [float(f.pts * stream.time_base) for f in container.decode(video=0)]
     assert times == pytest.approx(np.arange(25) / 10)
+
+
+def test_a_frequency_that_is_no_whole_number_stays_so(tmp_path: Path) -> None:
+    file = tmp_path / "x.mp4"
+    lerobot.write_video(file, iter(pictures(5, 16, 16)), 12.5)
+    with av.open(str(file)) as container:
+        assert float(container.streams.video[0].average_rate) == 12.5
+    spec = dataclasses.replace(tiny_spec(), control_frequency=12.5)
+    assert lerobot.info(spec, [{"length": 5}], 1)["fps"] == 12.5
+    assert isinstance(lerobot.info(tiny_spec(), [{"length": 5}], 1)["fps"], int)
 
 
 def test_a_missing_encoder_and_a_full_disk_are_told(

@@ -114,6 +114,14 @@ def test_what_does_not_fit_is_refused() -> None:
         begin(proprio=batch.proprio[:, 0, :4])
     with pytest.raises(UserError, match="proprio: not finite"):
         begin(proprio=torch.full_like(batch.proprio[:, 0], torch.nan))
+    with pytest.raises(UserError, match=r"images: got \(7,\)"):
+        begin(torch.zeros(7, dtype=torch.uint8))
+    pair = {"images": batch.images[:, :2], "proprio": batch.proprio[:, :2]}
+    with pytest.raises(UserError, match=r"up to 2, expected -1 to 1"):
+        begin(**pair, action=torch.full((2, 1, A), 2.0))
+    with pytest.raises(UserError, match=r"action: got torch.int64"):
+        begin(**pair, action=torch.zeros(2, 1, A, dtype=torch.int64))
+    begin(**pair, action=torch.zeros(2, 1, A, dtype=torch.float64))  # as numpy has it
     with pytest.raises(UserError, match="uint8"):
         begin(batch.images[:, 0].float())
     with pytest.raises(UserError, match="generators: got 3"):

@@ -12,7 +12,7 @@ from conftest import ToyEnv
 from gymnasium import spaces
 
 from worldmodel.errors import UserError
-from worldmodel.spec import DataSpec, FeatureStats, check_compatible, check_spaces, spec_of_env
+from worldmodel.spec import DataSpec, FeatureStats, check_compatible, check_env, spec_of_env
 
 
 def test_a_spec_survives_json_and_says_what_is_missing() -> None:
@@ -38,11 +38,25 @@ def test_statistics_are_those_written_out() -> None:
 def test_spaces_that_do_not_fit_are_named_on_both_sides() -> None:
     env = ToyEnv()
     spec = spec_of_env(env)
-    check_spaces(spec, env.observation_space, env.action_space)
+    check_env(spec, env)
     with pytest.raises(UserError, match=r"\(18, 22, 3\).*\(32, 32, 3\)"):
-        check_spaces(spec, ToyEnv(size=(32, 32)).observation_space, env.action_space)
+        check_env(spec, ToyEnv(size=(32, 32)))
+    env.action_space = spaces.Box(-1, 1, (5,), np.float32)
     with pytest.raises(UserError, match=r"gives \(3,\), the env takes"):
-        check_spaces(spec, env.observation_space, spaces.Box(-1, 1, (5,), np.float32))
+        check_env(spec, env)
+
+
+@pytest.mark.parametrize("name", ["control_frequency", "proprio_names", "action_names"])
+def test_an_env_that_means_other_things_by_the_same_shapes_is_refused(name: str) -> None:
+    env = ToyEnv()
+    spec = dataclasses.replace(spec_of_env(env), env="Toy-v0")
+    check_env(spec, env)
+    told = getattr(spec, name)
+    other = 25.0 if name == "control_frequency" else tuple(f"other_{x}" for x in told)
+    setattr(env, name, other)
+    with pytest.raises(UserError, match=f"{name}: the policy learned with"):
+        check_env(spec, env)
+    check_env(dataclasses.replace(spec, env=""), env)  # data from elsewhere have names of their own
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,16 @@ def test_the_seed_names_the_task_and_proprioception_tells_it() -> None:
     np.testing.assert_array_equal(chosen["proprio"], again["proprio"])
 
 
+def test_only_some_may_be_asked_for_and_are_told_as_ever() -> None:
+    env = ManipulationSuite(only=("push_can", "move_near"), cameras=())
+    for seed in range(4):
+        obs, info = env.reset(seed=seed)
+        assert info["task"] == ("push_can", "move_near")[seed % 2]
+        assert list(TASKS)[obs["proprio"][24:].argmax()] == info["task"]
+    with pytest.raises(ValueError, match="expected one of open_drawer"):
+        ManipulationSuite(tasks=("open_drawer",), only=("push_can",))
+
+
 def test_a_task_is_the_same_within_the_suite() -> None:
     alone = gym.make("worldmodel/PushCan-v0").unwrapped
     env: Any = ManipulationSuite()

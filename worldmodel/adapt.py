@@ -20,7 +20,7 @@ from worldmodel.build import did_you_mean
 from worldmodel.errors import UserError
 from worldmodel.goal import GoalImage
 from worldmodel.resize import resize
-from worldmodel.spec import attribute, is_image
+from worldmodel.spec import attribute, is_image, succeeded
 
 SIDE = 64  # pixels, of pictures that are too large or don't divide into patches
 PATCH, MOST = 16, 256  # pixels: what is divisible by the one, up to the other, keeps its size
@@ -80,6 +80,20 @@ class AdaptConfig:
                 f"control_frequency: got {self.control_frequency}, expected a number of Hz above 0"
             )
 
+    def succeeded(self, terminated: bool, info: Mapping[str, Any]) -> bool:
+        """Whether a step that ended so succeeded; UserError where nothing tells it."""
+        if not self.success:
+            return succeeded(info)
+        if self.success == "terminated":
+            return bool(terminated)
+        if self.success not in info:
+            raise UserError(
+                f"success: info has no '{self.success}'"
+                f"{did_you_mean(self.success, map(str, info))}; it has "
+                f"{', '.join(map(str, info)) or 'nothing'}, and there is the word terminated"
+            )
+        return bool(info[self.success])
+
 
 def adapt(env: gymnasium.Env, config: AdaptConfig | None = None) -> gymnasium.Env:
     """``env`` as a DataSpec describes one; the same object where it is so already.
@@ -111,7 +125,7 @@ def adapt(env: gymnasium.Env, config: AdaptConfig | None = None) -> gymnasium.En
             )
         env = AddRenderObservation(env, render_only=False)
     if config.goal:
-        env = GoalImage(env, config.goal)
+        env = GoalImage(env, config.goal, config.succeeded)
     return Adapted(env, config)
 
 
@@ -212,7 +226,7 @@ class Adapted(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstructorArg
         """As the env's, with ``info["success"]`` where ``config.success`` says where it stands."""
         obs, reward, terminated, truncated, info = super().step(action)
         if self.config.success:
-            info = {**info, "success": self._success(terminated, info)}
+            info = {**info, "success": self.config.succeeded(terminated, info)}
         return (
             obs,
             self.config.reward_scale * float(reward),
@@ -220,17 +234,6 @@ class Adapted(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstructorArg
             bool(truncated),
             info,
         )
-
-    def _success(self, terminated: bool, info: Mapping[str, Any]) -> bool:
-        if self.config.success == "terminated":
-            return bool(terminated)
-        if self.config.success not in info:
-            raise UserError(
-                f"success: info has no '{self.config.success}'"
-                f"{did_you_mean(self.config.success, map(str, info))}; it has "
-                f"{', '.join(map(str, info)) or 'nothing'}, and there is the word terminated"
-            )
-        return bool(info[self.config.success])
 
 
 # -- spaces ---------------------------------------------------------------------------------------

@@ -85,7 +85,6 @@ def improve(
     for k in range(config.rounds):
         folder = out / f"round-{k}"
         folder.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
         kept, figures = _practise(make_policy(place), world, starts, config, sampler, folder, k)
         practised += kept
         policy = checkpoint.load(place).model
@@ -102,7 +101,7 @@ def improve(
             )  # fmt: skip
             figures |= {
                 "loss_plan": result.metrics.get("loss_plan"),
-                "minutes": (time.monotonic() - began) / 60,
+                "minutes": figures.get("minutes", 0.0) + result.hours * 60,
             }
             write_json(folder / "result.json", figures)
             (folder / checkpoint.STATE).unlink()
@@ -127,7 +126,7 @@ def _practise(
     part = Starts(starts.images[index], starts.proprio[index])
     seed = config.seed + k * config.episodes
     found: dict[int, ImaginedEpisode] = {}
-    won = 0
+    won, began = 0, time.monotonic()
     with Progress("imagine", config.episodes, unit="episodes") as bar:
         for i, episode in play(policy, part, world, config.max_steps, sampler, seed):
             found[i] = episode
@@ -138,7 +137,7 @@ def _practise(
     kept = [e for e in episodes if e.success]
     figures = {
         "round": k, "imagined_success": len(kept) / len(episodes), "kept": len(kept),
-        "imagined_steps": sum(map(len, episodes)),
+        "imagined_steps": sum(map(len, episodes)), "minutes": (time.monotonic() - began) / 60,
     }  # fmt: skip
     if not kept:
         raise RunError(

@@ -13,7 +13,7 @@ from worldmodel.files import write_json
 from worldmodel.jobs import done, model_of, open_dataset
 from worldmodel.log import progress
 from worldmodel.runs import claim
-from worldmodel.shipped import find_checkpoint
+from worldmodel.shipped import find_checkpoint, weights_sha256
 
 if TYPE_CHECKING:
     from worldmodel.agent import AgentConfig
@@ -53,7 +53,8 @@ def run_agent(
     check_compatible(dataset.spec, start.spec)
     starts = load_starts(options.starts or place, world.spec)
     about = identity(env, policy) | {
-        "checkpoint": options.checkpoint, "data": str(options.data), "starts": options.starts,
+        "checkpoint": options.checkpoint, "weights": weights_sha256(place),
+        "data": str(options.data), "starts": options.starts,
         **dataclasses.asdict(config), **dataclasses.asdict(sampler),
     }  # fmt: skip
     claim(folder / "agent.json", about, "training")

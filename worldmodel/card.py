@@ -25,8 +25,8 @@ USE = """\
 import gymnasium as gym
 import numpy as np
 import envs, policies  # importing envs registers the tasks
-
-env = gym.make({env})
+{more}
+env = {env}
 policy = policies.load("{repo}", env=env)
 obs, info = env.reset(seed=7)
 policy.reset(seeds=[7])
@@ -61,13 +61,15 @@ def card(
     spec, about = checkpoint.model.spec, checkpoint.about
     measured = [evaluation(path, folder) for path in results]
     name = repo.partition("/")[2]
+    adapts = "adapt" in spec.env_options
+    more = "from worldmodel.adapt import AdaptConfig, adapt\n" if adapts else ""
     parts = [
         f"# {name}",
         f"A world model{f' of `{spec.env}`' if spec.env else ''}: one transformer that "
         f"plans a robot's next actions and imagines the next frames of its cameras.",
         "## Use",
         "With the package `worldmodel` installed:",
-        f"```python\n{USE.format(env=_env_words(spec), repo=repo)}```",
+        f"```python\n{USE.format(env=env_words(spec), repo=repo, more=more)}```",
         "In every command, too: "
         f"`worldmodel eval policy={repo}`, `worldmodel rollout checkpoint={repo}`.",
         "## Model", _table(_model_rows(checkpoint)),
@@ -191,11 +193,20 @@ def _env_text(env: str, options: Mapping[str, Any]) -> str:
     return f"{env} ({told})" if told else env
 
 
-def _env_words(spec: DataSpec) -> str:
-    """What stands in the brackets of gym.make."""
+def env_words(spec: DataSpec) -> str:
+    """What makes the env in Python."""
     if not spec.env:
-        return '"…"'
-    return ", ".join([f'"{spec.env}"', *(f"{k}={v!r}" for k, v in spec.env_options.items())])
+        return 'gym.make("…")'
+    options = dict(spec.env_options)
+    adapted = options.pop("adapt", {})
+    if adapted.get("pixels"):
+        options["render_mode"] = "rgb_array"
+    words = ", ".join([f'"{spec.env}"', *(f"{k}={v!r}" for k, v in options.items())])
+    made = f"gym.make({words})"
+    if not adapted:
+        return made
+    how = ", ".join(f"{k}={tuple(v) if isinstance(v, list) else v!r}" for k, v in adapted.items())
+    return f"adapt({made}, AdaptConfig({how}))"
 
 
 def _without_title(notes: str) -> str:

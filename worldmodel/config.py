@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from worldmodel.adapt import AdaptConfig, adapt
-from worldmodel.build import did_you_mean, plain
+from worldmodel.build import build, did_you_mean, plain
 from worldmodel.errors import RunError, UserError
 from worldmodel.shipped import find_checkpoint, weights_sha256
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from policies.base import Policy
     from policies.flow_policy import FlowPolicy
     from worldmodel.model import WorldModel
+    from worldmodel.spec import DataSpec
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -233,6 +234,13 @@ def make_env(config: EnvConfig) -> gymnasium.Env:
         raise RunError(str(error)) from error
 
 
+def env_of(spec: DataSpec) -> EnvConfig:
+    """The env that data or a model of ``spec`` come from, made and adapted as it was then."""
+    options = dict(spec.env_options)
+    adapted = build(AdaptConfig, options.pop("adapt", {}), "adapt")
+    return EnvConfig(id=spec.env, adapt=adapted, options=options)
+
+
 def _check_options(env_id: str, options: Mapping[str, object]) -> None:
     """UserError with a did-you-mean for an option that the env's constructor does not take."""
     import gymnasium
@@ -295,10 +303,10 @@ def _inside(policy: Policy, config: PolicyConfig, env: gymnasium.Env) -> Policy:
 
 def _world(name: str, config: PolicyConfig, env: gymnasium.Env) -> WorldModel:
     from worldmodel import checkpoint
-    from worldmodel.spec import check_spaces
+    from worldmodel.spec import check_env
 
     model = checkpoint.load(find_checkpoint(name)).model.to(config.device)
-    check_spaces(model.spec, env.observation_space, env.action_space)
+    check_env(model.spec, env)
     return model
 
 

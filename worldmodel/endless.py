@@ -52,7 +52,9 @@ def endless(
     real = np.concatenate([_colour(r.images) for r in recordings])
     mean, std = real.mean(0), real.std(0)
     generators, verdicts = generators_from(seed, 1), Verdicts(1)
-    rows, starts, age, world = [], 0, 0, None
+    rows, starts, age = [], 0, 0
+    world: Imagination | None = None
+    over = True
     out.mkdir(parents=True, exist_ok=True)
     fps = round(model.spec.control_frequency)
     with (
@@ -60,15 +62,18 @@ def endless(
         (out / "endless.jsonl").open("w", encoding="utf-8") as log,
     ):
         for n in range(config.steps):
-            if world is None:
+            if over:
                 story = recordings[starts % len(recordings)]
-                world = Imagination(
-                    model, torch.from_numpy(story.images[None, 0]),
-                    torch.from_numpy(story.proprio[None, 0]), generators=generators, config=sampler,
-                )  # fmt: skip
+                first = torch.from_numpy(story.images[None, 0])
+                felt = torch.from_numpy(story.proprio[None, 0])
+                if world is None:
+                    world = Imagination(model, first, felt, generators=generators, config=sampler)
+                else:
+                    world.restart(np.array([0]), first, felt)
                 policy.reset([seed + starts])
                 verdicts.forget(np.array([0]))
                 starts, age = starts + 1, 0
+            assert world is not None
             images = world.show()[0].cpu().numpy()
             obs = dict(zip(model.spec.cameras, images, strict=True))
             obs["proprio"] = world.proprio[0].float().cpu().numpy()
@@ -83,16 +88,13 @@ def endless(
                 z = (_colour(picture[None])[0] - mean) / std
                 rows.append({"step": n, "z": z.tolist()})
                 if tells and probe is not None:
-                    place = probe.read(picture[None])[hand][0]
-                    gap = np.linalg.norm(place - proprio[0, :3].cpu().numpy())
-                    rows[-1]["arm"] = bool(gap < FAR)
+                    felt = proprio[:, :3].float().cpu().numpy()
+                    rows[-1]["arm"] = bool(_near(probe, picture[None], felt)[0])
                 if count is not None:
-                    seen = dict(zip(model.spec.cameras, picture, strict=True))
-                    rows[-1]["seen"] = count(seen)
+                    rows[-1]["seen"] = count(dict(zip(model.spec.cameras, picture, strict=True)))
                 log.write(json.dumps(rows[-1]) + "\n")
                 log.flush()
-            if verdicts.read(world.outcomes()).success[0] or age >= config.patience:
-                world = None
+            over = bool(verdicts.read(world.outcomes()).success[0]) or age >= config.patience
             on_progress(1, f"endless: step {n + 1}, start {starts}")
     z = np.array([row["z"] for row in rows])  # (samples, C * 3)
     tenth = max(1, len(z) // 10)
@@ -106,11 +108,24 @@ def endless(
         ),
     }  # fmt: skip
     if tells:
+        assert probe is not None
         figures["arm_present"] = float(np.mean([row["arm"] for row in rows]))
+        there = [_near(probe, r.images, r.proprio[:, :3]) for r in recordings]
+        figures["arm_present_in_real_frames"] = float(np.concatenate(there).mean())
     if count is not None:
         figures["object_present"] = float(np.mean([row["seen"] > 0 for row in rows]))
+        shown = [
+            count(dict(zip(model.spec.cameras, frame, strict=True)))
+            for r in recordings for frame in r.images[:: config.sample]
+        ]  # fmt: skip
+        figures["object_present_in_real_frames"] = float(np.mean([n > 0 for n in shown]))
     write_json(out / "endless.json", figures)
     return figures
+
+
+def _near(probe: StateProbe, images: np.ndarray, tcp: np.ndarray) -> np.ndarray:
+    """(n,) whether the probe finds the gripper where proprioception has it, ``tcp`` (n, 3)."""
+    return np.linalg.norm(probe.read(images)[probe.positions[0]] - tcp, axis=1) < FAR
 
 
 def _colour(images: np.ndarray) -> np.ndarray:

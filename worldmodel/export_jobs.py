@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worldmodel.config import EnvConfig, load_policy, make_env
+from worldmodel.config import env_of, load_policy, make_env
 from worldmodel.files import atomic
 from worldmodel.jobs import CheckpointOptions, write_table
 from worldmodel.log import progress
@@ -91,7 +91,7 @@ def real_observations(
         starts = load_starts(place, spec)
         images = {k: starts.images[:n, i] for i, k in enumerate(spec.cameras)}
         return images | {"proprio": starts.proprio[:n]}, str(place)
-    env = make_env(EnvConfig(id=spec.env, options=spec.env_options))
+    env = make_env(env_of(spec))
     seen: list[dict[str, np.ndarray]] = []
     try:
         while len(seen) < n:

@@ -7,6 +7,7 @@ anew [goal images as in visual foresight, Ebert et al. 2018, arXiv 1812.00568].
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from gymnasium import spaces
 
 from worldmodel.build import did_you_mean
 from worldmodel.errors import RunError, UserError
-from worldmodel.spec import attribute
+from worldmodel.spec import attribute, succeeded
 
 GOAL = "goal"  # the camera's name
 ATTEMPTS = 8
@@ -25,12 +26,16 @@ class GoalImage(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     """``env`` with the camera 'goal': all through an episode, the last picture of ``camera`` in an
     expert's success from the same start.
 
-    A reset costs an expert's episode. UserError for an env without an expert or that camera;
+    ``success(terminated, info)`` says whether the expert got there. A reset costs an expert's
+    episode. UserError for an env without an expert or that camera;
     ``reset`` raises RunError where the expert fails every time.
     """
 
-    def __init__(self, env: gymnasium.Env, camera: str) -> None:
-        gymnasium.utils.RecordConstructorArgs.__init__(self, camera=camera)
+    def __init__(
+        self, env: gymnasium.Env, camera: str,
+        success: Callable[[bool, Mapping[str, Any]], bool] = lambda _, info: succeeded(info),
+    ) -> None:  # fmt: skip
+        gymnasium.utils.RecordConstructorArgs.__init__(self, camera=camera, success=success)
         super().__init__(env)
         space = env.observation_space
         seen = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
@@ -44,7 +49,7 @@ class GoalImage(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
                 f"goal: {type(env.unwrapped).__name__} has no scripted expert (a method "
                 "`expert(np_random)`) that could reach one"
             )
-        self._camera = camera
+        self._camera, self._success = camera, success
         self._goal = np.zeros(0, np.uint8)
         self.cameras = (*(attribute(env, "cameras") or ()), GOAL)
         self.observation_space = spaces.Dict({**seen, GOAL: seen[camera]})
@@ -68,11 +73,10 @@ class GoalImage(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         for attempt in range(ATTEMPTS):
             obs, info = self.env.reset(seed=seed, options=options)
             expert = attribute(self.env, "expert")(np.random.default_rng([seed, 3, attempt]))
-            over = False
-            while not over:
+            terminated = truncated = False
+            while not (terminated or truncated):
                 obs, _, terminated, truncated, info = self.env.step(expert.act())
-                over = terminated or truncated
-            if info.get("success"):
+            if self._success(terminated, info):
                 return obs[self._camera]
         raise RunError(
             f"goal: the expert failed {ATTEMPTS} times from the start of seed {seed}, so there is "

@@ -50,8 +50,9 @@ class ImaginedVectorEnv(VectorEnv):
     `reset(options=…)`: `start` (which of the starts, (N,) int), or a start of your own as `images`
     (N, C, h, w, 3) uint8 with `proprio` (N, P); `reset_mask` (N,) bool resets only some rows.
 
-    The same seed gives the same rollout, bit for bit on a CPU; row i has its own noise, from
-    seed + i.
+    `reset(seed=s)` gives row i the seed s + i, `reset(seed=[…])` its own, or None to go on with the
+    one it has. From it a row draws its starts and its noise, by itself: the same seed, start and
+    actions give the same rollout, bit for bit on a CPU in a batch of the same size.
     """
 
     metadata = {  # noqa: RUF012 (Gymnasium's form)
@@ -102,6 +103,8 @@ class ImaginedVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._world: Imagination | None = None
+        self._draws: list[np.random.Generator] = []  # of each row, for its starts
+        self._generators: list[torch.Generator] = []  # of each row, for its noise
         self._verdicts = Verdicts(num_envs)
         self._age = np.zeros(num_envs, np.int64)
         self._over = np.zeros(num_envs, bool)
@@ -115,16 +118,11 @@ class ImaginedVectorEnv(VectorEnv):
         options = dict(options or {})
         mask = options.pop("reset_mask", None)
         rows = np.arange(self.num_envs) if mask is None else self._rows(mask)
-        if isinstance(seed, list):
-            raise UserError("seed: got a list, expected one number; every row has its own from it")
-        super().reset(seed=seed)
-        if seed is not None or self._world is None:
-            own = int(self.np_random.integers(2**31))
-            self.generators = generators_from(own, self.num_envs, self.model.grid.device)
-        images, proprio = self._chosen(options, len(rows))
+        self._seed(seed, rows)
+        images, proprio = self._chosen(options, rows)
         if self._world is None or len(rows) == self.num_envs:
             self._world = Imagination(
-                self.model, images, proprio, generators=self.generators, config=self.sampler
+                self.model, images, proprio, generators=self._generators, config=self.sampler
             )
         else:
             self._world.restart(rows, images, proprio)
@@ -192,12 +190,33 @@ class ImaginedVectorEnv(VectorEnv):
 
     def _restart(self, rows: np.ndarray) -> None:
         assert self._world is not None
-        self._world.restart(rows, *self._chosen({}, len(rows)))
+        self._world.restart(rows, *self._chosen({}, rows))
         self._age[rows] = 0
         self._verdicts.forget(rows)
 
-    def _chosen(self, options: dict[str, Any], n: int) -> tuple[Tensor, Tensor]:
-        """(images, proprio) of n starts: those that ``options`` name, or drawn ones."""
+    def _seed(self, seed: int | list[int | None] | None, rows: np.ndarray) -> None:
+        """Give ``rows`` what they draw from; those that get no seed keep theirs."""
+        if isinstance(seed, list):
+            if len(seed) != self.num_envs:
+                raise UserError(f"seed: got {len(seed)} seeds, expected {self.num_envs}, one a row")
+            seeds = list(seed)
+        else:
+            super().reset(seed=seed)
+            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if self._world is None:
+            fresh = self.np_random.integers(2**31, size=self.num_envs)
+            seeds = [int(fresh[i]) if s is None else s for i, s in enumerate(seeds)]
+            self._draws = [np.random.default_rng()] * self.num_envs
+            self._generators = [torch.Generator()] * self.num_envs
+        device = self.model.grid.device
+        for i in rows:
+            if (own := seeds[i]) is not None:
+                self._draws[i] = np.random.default_rng(own)
+                self._generators[i] = generators_from(own, 1, device)[0]
+
+    def _chosen(self, options: dict[str, Any], rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(images, proprio) of a start for each row: those that ``options`` name, or drawn ones."""
+        n = len(rows)
         unknown = set(options) - {"start", "images", "proprio"}
         if unknown:
             raise UserError(
@@ -217,7 +236,7 @@ class ImaginedVectorEnv(VectorEnv):
                     f"{len(self.starts) - 1}, one for each row that begins"
                 )
         else:
-            index = self.np_random.integers(0, len(self.starts), n)
+            index = np.array([self._draws[i].integers(len(self.starts)) for i in rows], np.int64)
         return self.starts.take(index)
 
     def _rows(self, mask: Any) -> np.ndarray:

@@ -133,11 +133,11 @@ def run_rollout(
     from worldmodel.probe import check_probe, load_probe
     from worldmodel.recording import truth_of
     from worldmodel.rollout import placed
-    from worldmodel.spec import check_spaces
+    from worldmodel.spec import check_env
 
     model = placed(checkpoint.load(find_checkpoint(options.checkpoint)).model, sampler)
     made = make_env(env)
-    check_spaces(model.spec, made.observation_space, made.action_space)
+    check_env(model.spec, made)
     made.reset(seed=config.seed)
     truth, probe = truth_of(made), None
     made.close()

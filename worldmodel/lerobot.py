@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def write_video(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
         raise RunError("this PyAV has no libx264 encoder; install PyAV's wheel: pip install av")
     try:
         with atomic(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=round(fps))
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
             stream.options = {"crf": "4", "preset": "veryfast", "g": "10"}
             stream.pix_fmt = "yuv444p"
             stream.codec_context.thread_count = 1  # the same bytes every time; workers fill cores
@@ -186,7 +187,8 @@ def pooled(rows: list[dict[str, Any]], feature: str) -> dict[str, list]:
 def info(spec: DataSpec, rows: list[dict[str, Any]], videos: int) -> dict[str, Any]:
     """meta/info.json."""
     h, w = spec.image_size
-    fps = round(spec.control_frequency)
+    fps = spec.control_frequency
+    fps = int(fps) if fps == int(fps) else fps  # whole numbers as others write them
     picture = {"video.height": h, "video.width": w, "video.channels": 3, "video.codec": "h264",
                "video.pix_fmt": "yuv444p", "video.fps": fps, "video.is_depth_map": False,
                "has_audio": False}  # fmt: skip
@@ -209,7 +211,7 @@ def info(spec: DataSpec, rows: list[dict[str, Any]], videos: int) -> dict[str, A
         **{k: feature("int64") for k in ("frame_index", "episode_index", "index", "task_index")},
     }
     return {
-        "codebase_version": VERSION, "robot_type": "panda" if spec.env else None, "fps": fps,
+        "codebase_version": VERSION, "robot_type": None, "fps": fps,
         "total_episodes": len(rows), "total_frames": sum(r["length"] for r in rows),
         "total_tasks": len(spec.tasks), "chunks_size": FILES_PER_CHUNK, "total_videos": videos,
         "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,

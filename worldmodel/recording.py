@@ -9,7 +9,7 @@ import numpy as np
 
 from worldmodel.collect import CollectConfig, executor
 from worldmodel.errors import UserError
-from worldmodel.spec import DataSpec, attribute
+from worldmodel.spec import DataSpec, attribute, succeeded
 from worldmodel.trials import Actor
 
 
@@ -81,7 +81,7 @@ class _Tape:
         obs, reward, terminated, _, info = step
         self.observations.append(obs)
         self.truths.append(truth_of(self.env))
-        success = bool(info.get("success", info.get("is_success", False)))
+        success = succeeded(info)
         self.rows.append((action, success, bool(terminated), float(reward)))
         self.outcome = str(info.get("outcome", "success" if success else "failure"))
 

@@ -285,7 +285,7 @@ def _checked_context(
     model: WorldModel, images: Tensor, proprio: Tensor, action: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     spec = model.spec
-    B, n = images.shape[:2]
+    B, n = (*images.shape, 0, 0)[:2]
     if action is None:
         action = torch.zeros(B, 0, spec.A)
     expected = {
@@ -302,9 +302,13 @@ def _checked_context(
             )
         if not torch.isfinite(got).all():
             raise UserError(f"context {name}: not finite; where it was recorded is broken")
+        if name != "images" and not got.is_floating_point():
+            raise UserError(f"context {name}: got {got.dtype}, expected floating point numbers")
     if images.dtype != torch.uint8:
         raise UserError(f"context images: got {images.dtype}, expected uint8, 0 to 255")
-    return images, proprio, action
+    for k in range(n - 1):
+        _checked_action(action[:, k], (B, spec.A))
+    return images, proprio.float(), action.float()
 
 
 def _checked_action(action: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -317,4 +321,4 @@ def _checked_action(action: Tensor, shape: tuple[int, int]) -> Tensor:
             f"action: got values up to {float(action.abs().max()):.3g}, expected -1 to 1, as the "
             "env's action space; clip or rescale them"
         )
-    return action
+    return action.float()

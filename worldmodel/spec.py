@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 
 from worldmodel.build import build
 from worldmodel.errors import UserError
@@ -146,7 +147,7 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
         raise UserError(
             f"observation space: got images {sorted(images)}, expected "
             f"{list(cameras) or 'at least one'}"
-            "; give the env its cameras"
+            "; give the env its cameras, or let env.adapt.pixels=true make one of env.render()"
         )
     sizes = {images[name].shape[:2] for name in cameras}
     if len(sizes) > 1:
@@ -182,6 +183,11 @@ def spec_of_env(env: gymnasium.Env) -> DataSpec:
     )
 
 
+def succeeded(info: Mapping[str, Any]) -> bool:
+    """Whether an env's ``info`` tells success, by either of its usual names."""
+    return bool(info.get("success", info.get("is_success", False)))
+
+
 def task_of(env: gymnasium.Env) -> str:
     """The name of the task that an env asks for in the running episode."""
     name = attribute(env, "task_name") or (env.spec.id if env.spec else "task")
@@ -199,10 +205,32 @@ def spaces_of(spec: DataSpec) -> tuple[dict[str, spaces.Box], spaces.Box, spaces
     return cameras, spaces.Box(low, high, dtype=np.float32), action
 
 
-def check_spaces(
+def check_env(spec: DataSpec, env: gymnasium.Env | VectorEnv) -> None:
+    """UserError, naming both sides, when an env, or a vector of them, does not fit ``spec``.
+
+    Its spaces, and of a single env what it says of itself, where ``spec`` is of an env too: the
+    frequency, and what the numbers of proprioception and actions are.
+    """
+    if isinstance(env, VectorEnv):
+        wrong = _wrong_spaces(spec, env.single_observation_space, env.single_action_space)
+    else:
+        wrong = _wrong_spaces(spec, env.observation_space, env.action_space)
+        for name in ("control_frequency", "proprio_names", "action_names") if spec.env else ():
+            theirs, ours = attribute(env, name), getattr(spec, name)
+            theirs = tuple(theirs) if isinstance(theirs, list) else theirs
+            if theirs is not None and theirs != ours and not wrong:
+                wrong.append(f"{name}: the policy learned with {ours}, the env has {theirs}")
+    if wrong:
+        raise UserError(
+            "the env does not fit the policy:\n  " + "\n  ".join(wrong)
+            + f"\nmake the env as the policy's: {spec.env} with {spec.env_options or 'defaults'}"
+        )  # fmt: skip
+
+
+def _wrong_spaces(
     spec: DataSpec, observation_space: gymnasium.Space, action_space: gymnasium.Space
-) -> None:
-    """UserError, naming both sides, when an env's spaces don't fit ``spec``."""
+) -> list[str]:
+    """A line for each part that differs."""
     wanted = {name: (*spec.image_size, 3) for name in spec.cameras} | {"proprio": (spec.P,)}
     found = (
         {name: space.shape for name, space in observation_space.items()}
@@ -216,11 +244,7 @@ def check_spaces(
     ]
     if not isinstance(action_space, spaces.Box) or action_space.shape != (spec.A,):
         wrong.append(f"action: the policy gives {(spec.A,)}, the env takes {action_space}")
-    if wrong:
-        raise UserError(
-            "the env does not fit the policy:\n  " + "\n  ".join(wrong)
-            + f"\nmake the env as the policy's: {spec.env} with {spec.env_options or 'defaults'}"
-        )  # fmt: skip
+    return wrong
 
 
 def check_compatible(dataset: DataSpec, model: DataSpec) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from worldmodel.errors import RunError, UserError
-from worldmodel.spec import frequency_of, task_of
+from worldmodel.spec import frequency_of, succeeded, task_of
 from worldmodel.video import side_by_side, write_mp4
 
 MakeEnv = Callable[[], Any]  # () -> gymnasium.Env
@@ -168,7 +168,7 @@ def run_episode(env: Any, policy: Actor, task: Task, episode: int, record: Recor
         total += float(reward)
         step += 1
         ended = terminated or truncated or step == task.max_steps
-    success = bool(info.get("success", info.get("is_success", False)))
+    success = succeeded(info)
     outcome = str(info.get("outcome", "success" if success else "failure"))
     video = None
     if record[success] and frames[0]:

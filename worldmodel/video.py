@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
         atomic(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options=start_first) as container,
     ):
-        stream = container.add_stream(codec, rate=round(fps))
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         if codec == "libx264":
             stream.options = {"crf": "20", "preset": "veryfast"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import sys
 from typing import Any
 
 
@@ -14,7 +13,7 @@ def need(suite: str, pip: str, below: tuple[int, int] | None = None, why: str = 
     if importlib.util.find_spec(suite) is None:
         raise RuntimeError(
             f"{suite} is not installed. In an environment of its own (docs/third_party.md): "
-            f"{sys.executable} -m pip install {pip}"
+            f"python -m pip install {pip}"
         )
     if below is None:
         return
