@@ -93,6 +93,11 @@ def run_eval(folder: Path, config: EvalConfig, env: EnvConfig, policy: PolicyCon
         )  # fmt: skip
     low, high = result.summary["wilson95"]
     n = result.summary["episodes"]
+    for name, task in result.summary["tasks"].items():
+        a, b = task["wilson95"]
+        wins = f"{task['success_rate']:.2f} [{a:.2f}, {b:.2f}] of {task['episodes']}"
+        failed = {k: v for k, v in task["outcomes"].items() if k != "success"}
+        print(f"{name:16} {wins}", *(f"{v} {k}" for k, v in failed.items()), sep="  ")
     print(f"success {result.success_rate:.3f} [{low:.3f}, {high:.3f}] of {n} episodes")
     if shard.of > 1:
         print(f"this was shard {shard}; with the others in {folder}, the same command without "
