@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +34,40 @@ def test_every_command_is_shown_and_every_one_shown_exists() -> None:
     assert set(shown) <= set(COMMANDS)
     first_words = {name.split()[0] for name in COMMANDS}
     assert {name.split()[0] for name in shown} | {"demo"} == first_words
+
+
+#: words of the README -> what the test says instead: a few updates, a few episodes, one process
+SMALL = [
+    (r"episodes=250 seed=3700000", "episodes=4 seed=3700000 workers=1"),
+    (r"batch=64 steps=2400", "init=pick_can_tiny batch=4 steps=2 holdout=1 validate_every=2"),
+    (r"rounds=2", "rounds=1 max_steps=70 batch=4 test_episodes=1 workers=1"),
+    (r"episodes=700", "episodes=4"),
+    (r"updates=1000", "updates=2"),
+    (r"starts=data/pick_can", "starts=data/few"),
+    (r"round-1", "round-0"),
+    (r"worldmodel judge (.*)", r"worldmodel judge \1 episodes=2 max_steps=10 workers=1"),
+]
+
+
+def test_an_agent_is_trained_in_the_model_and_judged_there_as_printed(tmp_path: Path) -> None:
+    """The block's every command, in its order, with smaller numbers."""
+    block = next(b for b in re.findall(r"```bash\n(.*?)```", README, re.S) if "model agent" in b)
+    for pattern, small in SMALL:
+        block, n = re.subn(pattern, small, block)
+        assert n, f"the README no longer says {pattern}"
+    commands = block.replace("\\\n", " ").strip().splitlines()
+    assert [c.split()[1] for c in commands] == ["collect", "train", *["agent"] * 3, "judge"]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, capture_output=True,
+            text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    trained = json.loads((tmp_path / "runs/agent/few/result.json").read_text())
+    assert trained["improved"]["episodes"] == 1
+    assert trained["imagined_steps"] > 0
+    judged = next((tmp_path / "runs").glob("judge/*/result.json"))
+    assert len(json.loads(judged.read_text())["table"]) == 3
 
 
 def test_files_linked_to_are_there() -> None:

@@ -20,9 +20,10 @@ from envs.suite import ManipulationSuite
 from worldmodel.collect import CollectConfig, collect
 from worldmodel.config import EnvConfig, make_env
 from worldmodel.dataset import Dataset
+from worldmodel.errors import UserError
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.evaluate_report import write_report
-from worldmodel.imagined_env import ImaginedVectorEnv
+from worldmodel.imagined_env import ImaginedEnv, ImaginedVectorEnv
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.spec import spec_of_env
 from worldmodel.transformer import TransformerConfig
@@ -123,3 +124,15 @@ def test_an_imagined_suite_goes_on_with_the_task_that_it_began_with(tmp_path: Pa
     for _ in range(3):
         obs, *_ = worlds.step(np.zeros((6, 7), np.float32))
     np.testing.assert_allclose(obs["proprio"][:, -2:], asked, atol=0.05)
+
+    def tasks(obs: dict[str, np.ndarray]) -> set[str]:
+        return {TWO[i] for i in obs["proprio"][:, -2:].argmax(axis=1)}
+
+    assert tasks(worlds.reset(options={"task": TWO[1]})[0]) == {TWO[1]}
+    only = ImaginedVectorEnv(6, model, starts=tmp_path, task=TWO[0], max_episode_steps=1)
+    only.reset(seed=0)
+    assert tasks(only.step(np.zeros((6, 7), np.float32))[0]) == {TWO[0]}  # new episodes, all
+    one, _ = ImaginedEnv(model, tmp_path).reset(seed=0, options={"task": TWO[1]})
+    assert one["proprio"][-2:].tolist() == [0, 1]
+    with pytest.raises(UserError, match=f"did you mean '{TWO[0]}'"):
+        worlds.reset(options={"task": TWO[0][:-1]})

@@ -26,7 +26,7 @@ from worldmodel.outcomes import Verdicts
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import spaces_of
-from worldmodel.starts import Starts, load_starts
+from worldmodel.starts import Starts, asking_for, load_starts
 
 Reward = Literal["sparse", "dense"]
 NEVER = 2**31  # env steps
@@ -47,8 +47,9 @@ class ImaginedVectorEnv(VectorEnv):
     `termination_probability`, `reward_dense`, `reward_sparse` and `value` (the discounted return
     that the demonstrators and explorers of the dataset had from here), each (N,).
 
-    `reset(options=…)`: `start` (which of the starts, (N,) int), or a start of your own as `images`
-    (N, C, h, w, 3) uint8 with `proprio` (N, P); `reset_mask` (N,) bool resets only some rows.
+    `reset(options=…)`: `task`, a name (this once; the argument `task` is for ever); `start` (which
+    of the starts, (N,) int); or a start of your own as `images` (N, C, h, w, 3) uint8 with
+    `proprio` (N, P); `reset_mask` (N,) bool resets only some rows.
 
     `reset(seed=s)` gives row i the seed s + i, `reset(seed=[…])` its own, or None to go on with the
     one it has. From it a row draws its starts and its noise, by itself: the same seed, start and
@@ -64,10 +65,11 @@ class ImaginedVectorEnv(VectorEnv):
         starts: str | Path | Starts | None = None, max_episode_steps: int = 100,
         reward: Reward = "dense", flow_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP, device: str = "auto",
-        render_mode: str | None = None, render_size: int = 256,
+        render_mode: str | None = None, render_size: int = 256, task: str | None = None,
     ) -> None:  # fmt: skip
         """``checkpoint``: a folder, a shipped name, or a model. ``starts``: a dataset,
         with whose first observations worlds begin, or Starts; None: those in the checkpoint.
+        ``task``: which of a suite's every episode asks for; None: the starts say it.
 
         ``flow_steps`` is K, denoising steps per observation (None: the rollout's default).
         UserError for anything that does not fit.
@@ -90,6 +92,8 @@ class ImaginedVectorEnv(VectorEnv):
             starts = folder if starts is None else starts
         self.data_spec = self.model.spec
         self.starts = starts if isinstance(starts, Starts) else load_starts(starts, self.data_spec)
+        every = np.arange(len(self.starts))
+        self._eligible = asking_for(task, self.starts, self.data_spec) if task else every
         self.num_envs, self.horizon, self.reward_kind = num_envs, max_episode_steps, reward
         self.sampler = RolloutConfig() if flow_steps is None else RolloutConfig(flow_steps)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -217,11 +221,11 @@ class ImaginedVectorEnv(VectorEnv):
     def _chosen(self, options: dict[str, Any], rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """(images, proprio) of a start for each row: those that ``options`` name, or drawn ones."""
         n = len(rows)
-        unknown = set(options) - {"start", "images", "proprio"}
+        unknown = set(options) - {"task", "start", "images", "proprio"}
         if unknown:
             raise UserError(
-                f"reset options: got {sorted(unknown)}, expected start, or images and proprio, and "
-                "reset_mask"
+                f"reset options: got {sorted(unknown)}, expected task, or start, or images and "
+                "proprio, and reset_mask"
             )
         if "images" in options or "proprio" in options:
             if not {"images", "proprio"} <= set(options):
@@ -236,7 +240,9 @@ class ImaginedVectorEnv(VectorEnv):
                     f"{len(self.starts) - 1}, one for each row that begins"
                 )
         else:
-            index = np.array([self._draws[i].integers(len(self.starts)) for i in rows], np.int64)
+            task = options.get("task")
+            among = asking_for(task, self.starts, self.data_spec) if task else self._eligible
+            index = among[[self._draws[i].integers(len(among)) for i in rows]]
         return self.starts.take(index)
 
     def _rows(self, mask: Any) -> np.ndarray:
@@ -262,11 +268,11 @@ class ImaginedEnv(gymnasium.Env):
         self, checkpoint: str | Path | WorldModel = "pick_can_tiny",
         starts: str | Path | Starts | None = None, reward: Reward = "dense",
         flow_steps: int | None = None, device: str = "auto", render_mode: str | None = None,
-        render_size: int = 256,
+        render_size: int = 256, task: str | None = None,
     ) -> None:  # fmt: skip
         self._one = ImaginedVectorEnv(
             1, checkpoint, starts, NEVER, reward, flow_steps, AutoresetMode.DISABLED, device,
-            render_mode, render_size,
+            render_mode, render_size, task,
         )  # fmt: skip
         self.observation_space = self._one.single_observation_space
         self.action_space = self._one.single_action_space
@@ -277,7 +283,8 @@ class ImaginedEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
-        options = {k: np.asarray(v)[None] for k, v in (options or {}).items()}
+        given = (options or {}).items()
+        options = {k: v if k == "task" else np.asarray(v)[None] for k, v in given}
         obs, info = self._one.reset(seed=seed, options=options)
         return {k: v[0] for k, v in obs.items()}, info
 

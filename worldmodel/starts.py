@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.build import did_you_mean
 from worldmodel.checkpoint import WEIGHTS, read_tensors, write_tensors
 from worldmodel.dataset import Dataset
 from worldmodel.errors import UserError
@@ -43,6 +44,26 @@ def starts_from(observations: Sequence[Mapping[str, np.ndarray]], spec: DataSpec
     """What ``env.reset`` returned, some times over."""
     images = np.stack([np.stack([o[name] for name in spec.cameras]) for o in observations])
     return Starts(images, np.stack([o["proprio"] for o in observations]).astype(np.float32))
+
+
+def asking_for(task: str, starts: Starts, spec: DataSpec) -> np.ndarray:
+    """The numbers (k,) of the starts that ask for ``task``; UserError where none does.
+
+    Which one is asked for stands in proprioception, as 1 in the entry ``task_<name> [1]``.
+    """
+    told = {
+        name.removeprefix("task_").removesuffix(" [1]"): i
+        for i, name in enumerate(spec.proprio_names) if name.startswith("task_")
+    }  # fmt: skip
+    if not told and task in spec.tasks and len(spec.tasks) == 1:
+        return np.arange(len(starts))
+    if task not in told:
+        known = ", ".join(told or spec.tasks)
+        raise UserError(f"task: got '{task}'{did_you_mean(task, told)}; the model knows {known}")
+    found = np.flatnonzero(starts.proprio[:, told[task]] > 0.5)
+    if not len(found):
+        raise UserError(f"task: none of the {len(starts)} starts asks for '{task}'; give others")
+    return found
 
 
 def save_starts(folder: Path, starts: Starts) -> None:
