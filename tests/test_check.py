@@ -78,6 +78,17 @@ def test_files_that_do_not_fit_each_other(copy: Path) -> None:
     assert "expected episode 0" in serious(check(copy))
 
 
+@pytest.mark.parametrize(("success", "word"), [(True, "succeeds: "), (False, "fails: ")])
+def test_episodes_that_all_end_alike_are_warned_of(copy: Path, success: bool, word: str) -> None:
+    for file in copy.glob("meta/episodes/*/*.parquet"):
+        edit(file, "success", lambda values: [success] * len(values))
+    report = check(copy)
+    assert f"every one of 8 episodes {word}" in report.text()
+    assert "every one" not in serious(report)
+    edit(copy / EPISODES, "success", put(0, not success))
+    assert "every one" not in check(copy).text()
+
+
 def test_statistics_of_other_data(copy: Path) -> None:
     file = copy / "meta/worldmodel.json"
     about = json.loads(file.read_text())

@@ -7,7 +7,7 @@ finding like any other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,21 @@ def _episodes(data: Parts) -> Iterator[Problem]:
             file, f"{len(short)} episodes have fewer than {SHORT} steps: {some(short)}",
             "look at how they end; windows longer than that leave them out", serious=False,
         )  # fmt: skip
+    for what, repair in one_outcome([bool(r.get("success")) for r in rows]):
+        yield Problem(file, what, repair, serious=False)
+
+
+def one_outcome(success: Sequence[bool]) -> Iterator[tuple[str, str]]:
+    """What will go wrong, and what helps, where all episodes of a dataset end alike."""
+    if len(set(success)) != 1:
+        return
+    end, reads = ("succeeds", "takes too much") if success[0] else ("fails", "takes nothing")
+    yield (
+        f"every one of {len(success)} episodes {end}: a model of them {reads} for a success, so "
+        "agents trained, policies judged and plans chosen inside it come out wrong",
+        "have both kinds, as worldmodel collect explore=0.6 mistaken=0.667 does (plans alone do "
+        "without)",
+    )
 
 
 # -- figures --------------------------------------------------------------------------------------

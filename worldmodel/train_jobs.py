@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worldmodel.check import one_outcome
 from worldmodel.files import write_json
 from worldmodel.jobs import done, open_dataset
 from worldmodel.shipped import find_checkpoint
@@ -81,6 +83,8 @@ def _train(
     validation = dataset.windows(config.segment, model.chunk, held_out)
     about = {"data": str(options.data), "init": options.init, "episodes": len(training)}
     if ranks.first:
+        for what, repair in one_outcome([e.success for e in dataset.episodes]):
+            print(f"warning: {what}; {repair}", file=sys.stderr)
         about |= json.loads((folder / "run.json").read_text(encoding="utf-8"))
         every = np.linspace(0, len(dataset) - 1, min(STARTS, len(dataset))).astype(int)
         save_starts(folder / "checkpoint", starts_of(dataset, every.tolist()))
