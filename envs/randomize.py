@@ -8,7 +8,8 @@ import numpy as np
 RANDOMISATIONS = ("colour", "light", "camera")
 
 # Largest change per channel of each material's colour (0 to 1). The can keeps its red family.
-_COLOURS = {"can": 0.18, "band": 0.10, "lid": 0.15, "table": 0.20, "floor": 0.2, "home": 0.15}
+_COLOURS = {"can": 0.18, "band": 0.10, "lid": 0.15, "table": 0.20, "floor": 0.2, "home": 0.15,
+            "block": 0.15, "bin": 0.15, "cabinet": 0.15, "drawer": 0.12}  # fmt: skip
 
 
 class Randomiser:

@@ -107,6 +107,17 @@ def test_neither_stillness_nor_flailing_succeeds(name: str) -> None:
                     break
 
 
+@pytest.mark.parametrize("kind", [MoveNear, StackCan, PlaceCan, OpenDrawer])
+def test_colours_vary_of_what_only_this_task_has(kind: Any) -> None:
+    env = kind(randomize=("colour",), cameras=())
+    name = {MoveNear: "block", StackCan: "block", PlaceCan: "bin", OpenDrawer: "drawer"}[kind]
+    seen = set()
+    for seed in range(3):
+        env.reset(seed=seed)
+        seen.add(tuple(env.model.material(name).rgba))
+    assert len(seen) == 3
+
+
 def test_a_thing_in_its_place_must_be_let_go() -> None:
     env = StackCan(cameras=())
     env.reset(seed=0)
