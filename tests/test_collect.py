@@ -18,7 +18,7 @@ from conftest import ToyEnv, ToyPolicy, collect_toys
 from policies.random import RandomPolicy
 from worldmodel.collect import CollectConfig, collect, executor, run_episodes, share
 from worldmodel.dataset import STREAMS, Dataset
-from worldmodel.disturbance import Disturbance, Exploration
+from worldmodel.disturbance import Disturbance, Exploration, stretch
 from worldmodel.errors import RunError, UserError
 from worldmodel.shards import parse_shard
 from worldmodel.spec import spec_of_env
@@ -198,6 +198,43 @@ def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:
     how = executor(spec, 104, clean, phases=False)
     episode = run_episodes([env], ToyPolicy(env), spec, [104], [how])[0]
     assert np.array_equal(episode.action, episode.label)
+
+
+class Away:
+    """Walks off, whatever it sees."""
+
+    def __init__(self, env: ToyEnv) -> None:
+        pass
+
+    def reset(self, seeds, mask=None) -> None:
+        pass
+
+    def act(self, obs) -> np.ndarray:
+        return np.tile(np.array([0.5, 0.25, -1.0], np.float32), (len(obs["proprio"]), 1))
+
+
+def test_a_student_leads_for_a_stretch_and_the_policy_says_what_it_would_do(tmp_path) -> None:
+    config = CollectConfig(
+        episodes=6, seed=100, workers=1, action_noise=0, burst=0, explore=0.34, mistaken=0,
+        student="away",
+    )  # fmt: skip
+    collect(ToyEnv, ToyPolicy, config, tmp_path, make_student=Away)
+    dataset, teacher = Dataset(tmp_path), ToyPolicy(ToyEnv())
+    action, label = dataset.stream("action"), dataset.stream("label")
+    for i, episode in enumerate(dataset.episodes):
+        at = slice(episode.start, episode.start + episode.length)
+        teacher.reset([100 + i])
+        wanted = teacher.act({"proprio": dataset.stream("proprio")[at]})
+        np.testing.assert_allclose(label[at], wanted, atol=1e-6)
+        led = (action[at] == Away(ToyEnv()).act({"proprio": wanted})).all(axis=1)
+        steps = stretch(np.random.default_rng([episode.seed, 2]))
+        expected = [not config.explores(i) and n in steps for n in range(episode.length)]
+        assert led.tolist() == expected
+        apart = (action[at] != label[at]).any(axis=1)
+        assert config.explores(i) or apart.tolist() == expected
+    assert action.shape[0] > 0
+    with pytest.raises(UserError, match="student was away, is other"):
+        collect(ToyEnv, ToyPolicy, replace(config, student="other"), tmp_path, make_student=Away)
 
 
 def test_noise_is_correlated_and_spares_the_gripper_outside_of_pushes() -> None:

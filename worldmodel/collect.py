@@ -21,7 +21,7 @@ import numpy as np
 
 from worldmodel import lerobot
 from worldmodel.dataset_writer import finish, shard_file, write_shard
-from worldmodel.disturbance import Disturbance, Executor, Exploration
+from worldmodel.disturbance import Disturbance, Executor, Exploration, stretch
 from worldmodel.episode import Episode
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
@@ -68,6 +68,14 @@ class CollectConfig:
     teach: bool = field(
         default=True,
         metadata={"help": "false: no plan is learned from any of them, as from explorations"},
+    )
+    student: str = field(
+        default="",
+        metadata={
+            "help": "a checkpoint that leads for 10 to 50 steps of every demonstration while the "
+            "policy says what it would do, which is what is learned (DAgger): the way out of the "
+            "student's own mistakes"
+        },
     )
     side_by_side: int = field(
         default=1,
@@ -122,23 +130,31 @@ class _Take:
     env: Any
     seed: int
     disturb: Executor
+    led: range  # steps in which the student acts
     obs: list[dict[str, np.ndarray]]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     outcome: str = ""
     over: bool = False
 
-    def step(self, wanted: np.ndarray) -> None:
-        wanted = np.clip(wanted, -1.0, 1.0).astype(np.float32)
+    def step(self, wanted: np.ndarray, student: np.ndarray | None) -> None:
         n = len(self.rows)
-        if not np.isfinite(wanted).all():
-            raise UserError(f"the policy's action at step {n} of seed {self.seed} is not finite")
+        wanted = self._sound(wanted)
         executed = self.disturb(wanted, n)
+        if student is not None and n in self.led:
+            executed = self._sound(student)
         obs, reward, terminated, truncated, info = self.env.step(executed)
         success = succeeded(info)
         self.rows.append((executed, wanted, reward, terminated, truncated, success))
         self.obs.append(obs)
         self.outcome = str(info.get("outcome", "success" if success else "failure"))
         self.over = terminated or truncated
+
+    def _sound(self, action: np.ndarray) -> np.ndarray:
+        if not np.isfinite(action).all():
+            raise UserError(
+                f"the policy's action at step {len(self.rows)} of seed {self.seed} is not finite"
+            )
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
 
     def episode(self, spec: DataSpec) -> Episode:
         executed, wanted, reward, terminated, truncated, success = zip(*self.rows, strict=True)
@@ -154,23 +170,27 @@ class _Take:
 
 def run_episodes(
     envs: Sequence[Any], policy: Actor, spec: DataSpec, seeds: Sequence[int],
-    disturb: Sequence[Executor],
+    disturb: Sequence[Executor], student: Actor | None = None,
 ) -> list[Episode]:  # fmt: skip
-    """One episode in each env, side by side; UserError when an env or the policy gives something
-    that is not finite."""
+    """One episode in each env, side by side; a ``student`` leads in a stretch of each.
+
+    UserError when an env or who acts gives something that is not finite.
+    """
     takes = [
-        _Take(env, seed, executor, [env.reset(seed=seed)[0]])
+        _Take(env, seed, executor, stretch(np.random.default_rng([seed, 2])),
+              [env.reset(seed=seed)[0]])
         for env, seed, executor in zip(envs, seeds, disturb, strict=True)
-    ]
-    policy.reset(seeds)
+    ]  # fmt: skip
+    actors = [policy] if student is None else [policy, student]
+    for actor in actors:
+        actor.reset(seeds)
     while not all(take.over for take in takes):
         names = takes[0].obs[-1]
-        wanted = np.asarray(
-            policy.act({k: np.stack([np.asarray(t.obs[-1][k]) for t in takes]) for k in names})
-        )
-        for take, action in zip(takes, wanted, strict=True):
+        seen = {k: np.stack([np.asarray(t.obs[-1][k]) for t in takes]) for k in names}
+        wanted, *led = (np.asarray(actor.act(seen)) for actor in actors)
+        for i, take in enumerate(takes):
             if not take.over:
-                take.step(action)
+                take.step(wanted[i], led[0][i] if led else None)
     return [take.episode(spec) for take in takes]
 
 
@@ -178,14 +198,15 @@ def collect(
     make_env: Callable[[], Any], make_policy: Callable[[Any], Actor], config: CollectConfig,
     out: Path, on_progress: Callable[[int, str], None] | None = None,
     make_mistaken: Callable[[Any], Actor] | None = None,
+    make_student: Callable[[Any], Actor] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Collect ``config.episodes`` episodes into ``out`` and return a summary of the dataset, or an
     empty one while this is a shard whose ``out`` others still work on.
 
     ``make_mistaken`` makes who acts in ``config.mistaken`` of the explorations (None: no such
-    episodes). The factories must be picklable. Run again after a stop, it goes on; UserError if
-    ``out`` holds data of another configuration, RunError if a policy never succeeds or the disk is
-    full.
+    episodes), ``make_student`` whom ``config.student`` names. The factories must be picklable. Run
+    again after a stop, it goes on; UserError if ``out`` holds data of another configuration,
+    RunError if a policy never succeeds or the disk is full.
     """
     if make_mistaken is None:
         config = replace(config, mistaken=0.0)
@@ -207,7 +228,7 @@ def collect(
     context = multiprocessing.get_context("spawn")  # fork hangs once the parent has used EGL
     pool = ProcessPoolExecutor(
         workers, context, initializer=_start,
-        initargs=(make_env, make_policy, make_mistaken, spec, config, out),
+        initargs=(make_env, make_policy, make_mistaken, make_student, spec, config, out),
     )  # fmt: skip
     try:
         for future in as_completed([pool.submit(_shard, k) for k in todo]):
@@ -234,38 +255,46 @@ def share(config: CollectConfig) -> int:
 
 # -- in a worker ----------------------------------------------------------------------------------
 
-_worker: tuple[list[Any], Actor, Actor | None, DataSpec, CollectConfig, Path]
+_worker: tuple[list[Any], Actor, Actor | None, Actor | None, DataSpec, CollectConfig, Path]
 
 
 def _start(
     make_env: Callable[[], Any], make_policy: Callable[[Any], Actor],
-    make_mistaken: Callable[[Any], Actor] | None, spec: DataSpec, config: CollectConfig, out: Path,
+    make_mistaken: Callable[[Any], Actor] | None, make_student: Callable[[Any], Actor] | None,
+    spec: DataSpec, config: CollectConfig, out: Path,
 ) -> None:  # fmt: skip
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=end_with_parent, daemon=True).start()
     envs = [make_env() for _ in range(min(config.side_by_side, config.per_file))]
     mistaken = make_mistaken(envs[0]) if make_mistaken else None
-    _worker = envs, make_policy(envs[0]), mistaken, spec, config, out
+    student = make_student(envs[0]) if make_student else None
+    _worker = envs, make_policy(envs[0]), mistaken, student, spec, config, out
 
 
 def _shard(number: int) -> tuple[int, int]:
     """Collect and write one shard; returns episodes kept and episodes tried."""
-    envs, expert, mistaken, spec, config, out = _worker
+    envs, expert, mistaken, student, spec, config, out = _worker
     first = number * config.per_file
     todo = [(i, 0) for i in range(first, first + _size(config, number))]  # episode, attempt
     kept: dict[int, Episode] = {}
     attempts = 0
     while todo:
-        errs = config.errs(todo[0][0])  # then another acts
-        now = [pair for pair in todo if config.errs(pair[0]) == errs][: len(envs)]
+        errs, explores = config.errs(todo[0][0]), config.explores(todo[0][0])
+        alike = [  # then another acts, or nobody leads
+            pair for pair in todo
+            if config.errs(pair[0]) == errs
+            and (student is None or config.explores(pair[0]) == explores)
+        ]  # fmt: skip
+        now = alike[: len(envs)]
         seeds = [config.seed + i + j * RETRY for i, j in now]
         disturb = [
             executor(spec, seed, config, phases=config.explores(i) and not errs)
             for (i, _), seed in zip(now, seeds, strict=True)
         ]
         policy = mistaken if errs and mistaken else expert
-        episodes = run_episodes(envs[: len(now)], policy, spec, seeds, disturb)
+        leads = None if explores else student
+        episodes = run_episodes(envs[: len(now)], policy, spec, seeds, disturb, leads)
         todo = [pair for pair in todo if pair not in now]
         attempts += len(now)
         for (i, j), episode in zip(now, episodes, strict=True):
@@ -296,8 +325,9 @@ def _named(config: CollectConfig) -> dict[str, Any]:
     values = asdict(replace(config, workers=0))
     del values["side_by_side"]
     values["shard"] = values.pop("per_file")  # its name when the first folders were written
-    if values["teach"]:  # which they don't say
-        del values["teach"]
+    for name in ("teach", "student"):  # which they don't say
+        if values[name] == getattr(CollectConfig, name):
+            del values[name]
     return values
 
 

@@ -3,7 +3,8 @@
 A demonstration is disturbed as in DART (Laskey et al., 2017): the noisy action is executed, the
 clean one is the label, so that the data contain recoveries. An exploration shows what else can
 happen (misses, pushes, empty grasps, drops, idling): a model that has only seen success imagines
-only success.
+only success. Where a student leads for a while and the expert says what to do, as in DAgger (Ross
+et al., 2011), the data contain the way out of that student's own mistakes.
 """
 
 from __future__ import annotations
@@ -65,6 +66,12 @@ class Disturbance:
             if self.rng.random() < 0.2:
                 executed[self.grips] *= -1
         return np.clip(executed + self.weight * added, -1.0, 1.0).astype(np.float32)
+
+
+def stretch(rng: np.random.Generator) -> range:
+    """The steps of an episode in which a student leads: 10 to 50, from one of the first 20 on."""
+    start = int(rng.integers(0, 20))
+    return range(start, start + int(rng.integers(10, 51)))
 
 
 class Exploration:

@@ -52,10 +52,12 @@ def run_collect(folder: Path, config: CollectConfig, env: EnvConfig, policy: Pol
     errs = None
     if policy.name == "scripted" and config.explore and config.mistaken:
         errs = partial(make_policy, dataclasses.replace(policy, mistaken=True))
+    leads = PolicyConfig(name="checkpoint", path=config.student) if config.student else None
     with progress("collect", total=share(config), unit="episodes") as bar:
         summary = collect(
-            partial(make_env, env), partial(make_policy, policy), config, folder, bar.advance, errs
-        )
+            partial(make_env, env), partial(make_policy, policy), config, folder, bar.advance, errs,
+            partial(make_policy, leads) if leads else None,
+        )  # fmt: skip
     if not summary:
         print(f"{share(config)} episodes in {folder}; with those of the other shards there, the "
               "same command without shard= makes the dataset")  # fmt: skip
