@@ -38,9 +38,10 @@ def ran(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list
         words = list(words)
         if "worldmodel" in words:
             words = words[words.index("worldmodel") + 1 :]
-            assert words[0] in COMMANDS
+            assert {words[0], " ".join(words[:2])} & set(COMMANDS)
             asked.append(words)
             told = dict(word.partition("=")[::2] for word in words[1:])
+            assert len(told) == len(words) - 1, "a word is there twice"
             n = int(told["episodes"]) if "episodes" in told else 0
             task = {"episodes": n, "successes": n - 1, "outcomes": {"success": n - 1, "lost_it": 1}}
             result = {
@@ -83,9 +84,10 @@ def test_everything_about_the_suite_is_trained_from_what_was_before(
     monkeypatch.setattr(suite, "evaluate", lambda *_: _some()["push_can"] | {"tasks": _some()})
     play(suite, monkeypatch, f"--out={tmp_path}", "--train")
     trained = [words for words in ran if words[0] == "train"]
-    assert len(trained) == 3 + 8
-    assert f"init={tmp_path}/acts" in trained[1]
-    assert f"init={tmp_path}/imagines" in trained[2]
+    assert len(trained) == 5 + 8
+    for stage, before in zip(trained[1:5], ("acts", "imagines", "both", "harder"), strict=True):
+        assert f"init={tmp_path}/{before}" in stage
+    assert f"student={tmp_path}/harder" in next(w for w in ran if f"out={tmp_path}/data_led" in w)
     head = (tmp_path / "table.md").read_text().splitlines()[0]
     assert head == "| task | one model | plans alone | eight models | how the first fails |"
 
