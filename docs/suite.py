@@ -1,7 +1,7 @@
 """The table of the task suite: one model for all eight tasks, beside others at the same compute.
 
     python docs/suite.py              # the shipped suite_tiny: 10 minutes of one core
-    python docs/suite.py --train      # all of it, from collecting on: 6 hours of one core
+    python docs/suite.py --train      # all of it, from collecting on: 6 hours or so (an estimate)
 
 With --train the shipped model's recipe is run anew ("one model"), its first stage is tried by
 itself ("plans alone": no frames), and eight models learn one task each, from an eighth of the
