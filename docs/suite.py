@@ -21,8 +21,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from envs import TASKS
+from worldmodel.config import compose
 from worldmodel.metrics import wilson
+
+TASKS: list[str] = compose("eval", ["env=suite"])["env"]["tasks"]
 
 DATA = ["episodes=1600", "explore=0.2", "mistaken=0"]
 ONE_DATA = ["episodes=200", *DATA[1:]]

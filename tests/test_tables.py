@@ -12,7 +12,9 @@ from types import ModuleType
 import pytest
 
 from worldmodel.commands import COMMANDS
+from worldmodel.config import compose
 
+TASKS = compose("eval", ["env=suite"])["env"]["tasks"]  # of the shipped model
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTERVAL = [20.0, 19.0, 21.0]
 PICTURES = {"imagined": {"psnr": INTERVAL}, "first frame repeated": {"psnr": [15.0, 14.0, 16.0]}}
@@ -54,8 +56,6 @@ def ran(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list
             (Path(told["out"]) / "result.json").write_text(json.dumps(result))
         return subprocess.CompletedProcess(words, 0)
 
-    from envs import TASKS
-
     monkeypatch.setattr(subprocess, "run", run)
     return asked
 
@@ -93,8 +93,6 @@ def test_everything_about_the_suite_is_trained_from_what_was_before(
 
 
 def _some() -> dict:
-    from envs import TASKS
-
     return {name: {"episodes": 4, "successes": 4, "outcomes": {"success": 4}} for name in TASKS}
 
 
