@@ -16,8 +16,9 @@ import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from policies.random import RandomPolicy
-from worldmodel.collect import CollectConfig, collect, executor, run_episodes, share
+from worldmodel.collect import CollectConfig, collect, share
 from worldmodel.dataset import STREAMS, Dataset
+from worldmodel.demonstrate import executor, run_episodes
 from worldmodel.disturbance import Disturbance, Exploration, stretch
 from worldmodel.errors import RunError, UserError
 from worldmodel.shards import parse_shard

@@ -14,8 +14,9 @@ import pytest
 from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from worldmodel.check import check
-from worldmodel.collect import CollectConfig, executor, run_episodes
+from worldmodel.collect import CollectConfig
 from worldmodel.dataset import STREAMS, Dataset
+from worldmodel.demonstrate import executor, run_episodes
 from worldmodel.episode import Episode
 from worldmodel.errors import UserError
 from worldmodel.windows import Windows

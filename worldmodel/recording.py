@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.collect import CollectConfig, executor
+from worldmodel.collect import CollectConfig
+from worldmodel.demonstrate import executor
 from worldmodel.errors import UserError
 from worldmodel.spec import DataSpec, attribute, succeeded
 from worldmodel.trials import Actor
