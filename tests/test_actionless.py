@@ -13,7 +13,7 @@ from tiny import H, M, tiny_model, tiny_segment
 from worldmodel.dataset import Dataset
 from worldmodel.model import WorldModel
 from worldmodel.objective import ObjectiveConfig, Segment, self_flow_loss
-from worldmodel.rehearsal import dream
+from worldmodel.rehearsal import Stage
 from worldmodel.representation import representation_head
 from worldmodel.windows import Windows
 
@@ -87,7 +87,7 @@ def test_dreams_go_on_without_unknown_actions() -> None:
     batch = batch._replace(known=known)
 
     def pictures(batch: Segment) -> torch.Tensor:
-        return dream(model, batch, 2, torch.Generator().manual_seed(0))
+        return Stage(model, 3).dream(batch, 2, torch.Generator().manual_seed(0))
 
     first = pictures(batch)
     assert torch.equal(first, pictures(other_actions(batch, [0])))

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
+from test_train import FakeWindows
 from tiny import SIDE, A, C, P, tiny_model
 from torch import Tensor
 
+from worldmodel.distributed import Ranks
 from worldmodel.memory import Memory
+from worldmodel.objective import Segment
+from worldmodel.rehearsal import Stage
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
 
 B = 3
@@ -79,3 +84,20 @@ def test_replayed_steps_are_those_of_a_world_without_graphs(precision: str) -> N
             for world in (graphs, plain):
                 world.restart(torch.tensor([1]).numpy(), start, torch.zeros(1, P))
     assert len(graphs._advanced._graphs) == graphs.memory.window
+
+
+@gpu
+def test_dreams_replayed_are_those_without_graphs_while_weights_change() -> None:
+    torch.manual_seed(0)
+    model = tiny_model(window=3).eval().to("cuda").requires_grad_(False)
+    windows, g = FakeWindows(), torch.Generator()
+    replayed, plain = Stage(model, 4), Stage(model, 4, Ranks(0, 2, own_noise=True))
+    for n in range(4):
+        batch = Segment.of(windows.get(np.arange(n, n + 4), length=7), torch.device("cuda"))
+        ours, theirs = (s.dream(batch, 2, g.manual_seed(n)) for s in (replayed, plain))
+        assert (ours.int() - theirs.int()).abs().max() <= 1
+        assert (ours[:, 1:] != batch.images[:, 1:]).any()
+        for weight in model.parameters():
+            weight.mul_(1.1)
+    assert replayed._steps[2]._graphs
+    assert not plain._steps[2]._graphs

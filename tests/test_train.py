@@ -17,7 +17,7 @@ from worldmodel.log import read_metrics
 from worldmodel.model import ModelConfig
 from worldmodel.objective import ObjectiveConfig, Segment
 from worldmodel.optim import OptimConfig
-from worldmodel.rehearsal import dream, dream_along, rehearse
+from worldmodel.rehearsal import Stage, dream_along, rehearse
 from worldmodel.train import TrainConfig, train
 from worldmodel.transformer import TransformerConfig
 from worldmodel.windows import ALL
@@ -190,11 +190,11 @@ def test_dreams_begin_with_the_real_picture_and_are_cut_into_segments() -> None:
     model, windows, rng = tiny_model().eval(), FakeWindows(), np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     batch = Segment.of(windows.get(np.arange(4), length=5), torch.device("cpu"))
-    dreamt = dream(model, batch, 2, generator)
+    dreamt = Stage(model, 4).dream(batch, 2, generator)
     assert dreamt.shape == batch.images.shape
     assert torch.equal(dreamt[:, 0], batch.images[:, 0])
     assert (dreamt[:, 1:] != batch.images[:, 1:]).any()
-    dreams = dream_along(model, windows, 6, 3, 0.5, rng, generator)
+    dreams = dream_along(Stage(model, 6), windows, 6, 3, 0.5, rng, generator)
     segments, seen = rehearse(dreams, windows, 50, rng)
     assert seen.shape == segments.images[:, :-1].shape
     for first, pictures in zip(segments.first, seen, strict=True):
@@ -203,6 +203,17 @@ def test_dreams_begin_with_the_real_picture_and_are_cut_into_segments() -> None:
             torch.equal(pictures, dreams.images[row, n : n + len(pictures)]) for n in range(3)
         ]
         assert sum(offsets) == 1
+
+
+def test_a_stage_remembers_nothing_of_the_dream_before() -> None:
+    model, windows = tiny_model().eval(), FakeWindows()
+    first, second = (
+        Segment.of(windows.get(np.arange(n, n + 4), length=7), torch.device("cpu")) for n in (0, 9)
+    )
+    stage = Stage(model, 4)
+    stage.dream(first, 1, torch.Generator().manual_seed(0))
+    again = stage.dream(second, 2, torch.Generator().manual_seed(1))
+    assert torch.equal(again, Stage(model, 4).dream(second, 2, torch.Generator().manual_seed(1)))
 
 
 def test_rehearsal_resumes_bit_for_bit(tmp_path) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from worldmodel import lerobot
 from worldmodel.dataset_writer import finish, shard_file, write_shard
@@ -175,26 +175,34 @@ def share(config: CollectConfig) -> int:
 
 # -- in a worker ----------------------------------------------------------------------------------
 
-_worker: tuple[list[Any], Actor, Actor | None, Actor | None, DataSpec, CollectConfig, Path]
+
+class Crew(NamedTuple):
+    """Who collects in one process."""
+
+    envs: list[Any]  # for episodes side by side
+    expert: Actor
+    mistaken: Actor | None
+    student: Actor | None
+    spec: DataSpec
+    config: CollectConfig
 
 
-def _start(
-    make_env: Callable[[], Any], make_policy: Callable[[Any], Actor],
-    make_mistaken: Callable[[Any], Actor] | None, make_student: Callable[[Any], Actor] | None,
-    spec: DataSpec, config: CollectConfig, out: Path,
-) -> None:  # fmt: skip
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=end_with_parent, daemon=True).start()
+def crew(
+    make_env: Callable[[], Any], make_policy: Callable[[Any], Actor], config: CollectConfig,
+    spec: DataSpec, make_mistaken: Callable[[Any], Actor] | None = None,
+    make_student: Callable[[Any], Actor] | None = None,
+) -> Crew:  # fmt: skip
+    """The crew that these make; see :func:`collect`."""
     envs = [make_env() for _ in range(min(config.side_by_side, config.per_file))]
     mistaken = make_mistaken(envs[0]) if make_mistaken else None
     student = make_student(envs[0]) if make_student else None
-    _worker = envs, make_policy(envs[0]), mistaken, student, spec, config, out
+    return Crew(envs, make_policy(envs[0]), mistaken, student, spec, config)
 
 
-def _shard(number: int) -> tuple[int, int]:
-    """Collect and write one shard; returns episodes kept and episodes tried."""
-    envs, expert, mistaken, student, spec, config, out = _worker
+def gather(crew: Crew, number: int) -> tuple[list[Episode], list[bool], int]:
+    """The episodes of file ``number``, of which of them plans may be learned, and how many were
+    tried. RunError where a demonstration fails too often."""
+    envs, expert, mistaken, student, spec, config = crew
     first = number * config.per_file
     todo = [(i, 0) for i in range(first, first + _size(config, number))]  # episode, attempt
     kept: dict[int, Episode] = {}
@@ -229,7 +237,29 @@ def _shard(number: int) -> tuple[int, int]:
                 )
     episodes = [kept[i] for i in sorted(kept)]
     shown = [config.teach and not config.explores(i) for i in range(first, first + len(episodes))]
-    write_shard(out, spec, number, first, episodes, shown, attempts)
+    return episodes, shown, attempts
+
+
+_worker: tuple[Crew, Path]
+
+
+def _start(
+    make_env: Callable[[], Any], make_policy: Callable[[Any], Actor],
+    make_mistaken: Callable[[Any], Actor] | None, make_student: Callable[[Any], Actor] | None,
+    spec: DataSpec, config: CollectConfig, out: Path,
+) -> None:  # fmt: skip
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    _worker = crew(make_env, make_policy, config, spec, make_mistaken, make_student), out
+
+
+def _shard(number: int) -> tuple[int, int]:
+    """Collect and write one shard; returns episodes kept and episodes tried."""
+    ours, out = _worker
+    episodes, shown, attempts = gather(ours, number)
+    first = number * ours.config.per_file
+    write_shard(out, ours.spec, number, first, episodes, shown, attempts)
     return len(episodes), attempts
 
 

@@ -199,6 +199,18 @@ def _frames(path: Path, info: dict) -> pa.Table:
     return pa.concat_tables([lerobot.read_table(f) for f in files])
 
 
+def outcomes(success: np.ndarray, reward: np.ndarray, terminated: np.ndarray) -> np.ndarray:
+    """(T + 1, 4) leaves.OUTCOMES of each observation, from what each step (T,) brought."""
+    found = np.zeros((len(reward) + 1, 4), np.float32)
+    for k, row in enumerate((success, reward, terminated)):
+        found[1:, k] = row
+    value = 0.0
+    for n in range(len(reward) - 1, -1, -1):
+        value = reward[n] + DISCOUNT * value
+        found[n, 3] = value
+    return found
+
+
 def _tables(table: pa.Table, episodes: list[EpisodeInfo], spec: DataSpec) -> dict[str, np.ndarray]:
     """The streams of numbers per frame; UserError where columns are missing or too narrow."""
     widths = {"observation.state": spec.P, "action": spec.A, "action.executed": spec.A}
@@ -224,13 +236,10 @@ def _tables(table: pa.Table, episodes: list[EpisodeInfo], spec: DataSpec) -> dic
     reward, terminated, success = (table[n].to_numpy().astype(np.float32) for n in flags)
     outcome = np.zeros((len(table), 4), np.float32)
     for e in episodes:
-        steps, value = slice(e.start, e.start + e.length), 0.0
-        arrived = slice(e.start + 1, e.start + e.length + 1)
-        for k, row in enumerate((success, reward, terminated)):
-            outcome[arrived, k] = row[steps]
-        for n in range(e.start + e.length - 1, e.start - 1, -1):
-            value = reward[n] + DISCOUNT * value
-            outcome[n, 3] = value
+        steps = slice(e.start, e.start + e.length)
+        outcome[e.start : e.start + e.length + 1] = outcomes(
+            success[steps], reward[steps], terminated[steps]
+        )
     return {
         "proprio": columns["observation.state"], "action": columns["action.executed"],
         "label": columns["action"], "outcome": outcome,

@@ -72,9 +72,10 @@ class _Take:
 
 def run_episodes(
     envs: Sequence[Any], policy: Actor, spec: DataSpec, seeds: Sequence[int],
-    disturb: Sequence[Executor], student: Actor | None = None,
+    disturb: Sequence[Executor], student: Actor | None = None, longest: int | None = None,
 ) -> list[Episode]:  # fmt: skip
-    """One episode in each env, side by side; a ``student`` leads in a stretch of each.
+    """One episode in each env, side by side, of up to ``longest`` steps (None: as long as the env
+    has it); a ``student`` leads in a stretch of each.
 
     UserError when an env or who acts gives something that is not finite.
     """
@@ -93,4 +94,5 @@ def run_episodes(
         for i, take in enumerate(takes):
             if not take.over:
                 take.step(wanted[i], led[0][i] if led else None)
+                take.over |= len(take.rows) == longest
     return [take.episode(spec) for take in takes]

@@ -102,8 +102,8 @@ class Segment(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch, device: torch.device) -> Segment:
-        """A batch of the dataset as tensors."""
-        arrays = (torch.from_numpy(getattr(batch, name)) for name in cls._fields)
+        """A batch of the dataset as tensors; what is one already stays where it is."""
+        arrays = (torch.as_tensor(getattr(batch, name)) for name in cls._fields)
         return cls(*(array.to(device, non_blocking=True) for array in arrays))
 
 

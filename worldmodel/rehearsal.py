@@ -18,6 +18,7 @@ from worldmodel.device import generator_on
 from worldmodel.distributed import ALONE, Ranks
 from worldmodel.graphs import Replayed
 from worldmodel.inference import new_memory, remember_act, remember_obs, sample_next
+from worldmodel.memory import Memory
 from worldmodel.model import WorldModel
 from worldmodel.objective import Segment
 
@@ -37,50 +38,82 @@ class Dreams(NamedTuple):
     windows: Tensor  # int64 (R,) how many windows it has
 
 
-@torch.no_grad()
-def dream(
-    model: WorldModel, batch: Segment, flow_steps: int, generator: torch.Generator,
-    ranks: Ranks = ALONE,
-) -> Tensor:  # fmt: skip
-    """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, all imagined but the first. Actions
-    (absent where they are not known) and proprioception are the recorded ones."""
-    patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
-    action, clean = model.action_scale(batch.action), proprio.new_zeros(len(proprio))
-    absent = (~batch.known).float()  # (B, T) flow times
-    memory, found = new_memory(model, len(proprio)), [batch.images[:, 0]]
-    drawn, mine = ranks.draws(len(proprio))
-    source = generator_on(proprio.device, generator)
+class Stage:
+    """Where the same model dreams again and again, always in as many rows.
 
-    def noise_like(x: Tensor) -> Tensor:
-        return torch.randn((drawn, *x.shape[1:]), generator=source, device=x.device)[mine]
+    What it remembers stays in its place, so that a GPU's graphs of a step serve for all dreams:
+    weights that change in place are the graphs' too.
+    """
 
-    def go_on(
-        pose: Tensor, act: Tensor, unknown: Tensor, noise: Tensor, noise_change: Tensor
-    ) -> Tensor:
-        remember_obs(model, memory, patches, pose, clean)
-        remember_act(model, memory, act, unknown)
-        noises = noise, noise_change
-        patches.copy_(sample_next(model, memory, patches, noises, flow_steps)[0].clamp(-1.0, 1.0))
-        return model.show(patches)
+    def __init__(self, model: WorldModel, rows: int, ranks: Ranks = ALONE) -> None:
+        self.model, self.rows, self._ranks = model, rows, ranks
+        self._memory: Memory | None = None
+        self._steps: dict[int, Replayed] = {}  # by the number of flow steps
 
-    action = torch.where(batch.known[..., None], action, noise_like(action))
-    step = Replayed(go_on, proprio.device if ranks.world == 1 else torch.device("cpu"))
-    for n in range(batch.action.shape[1]):
-        noise = noise_like(patches), noise_like(proprio[:, 0])
-        found.append(step(n % memory.window, proprio[:, n], action[:, n], absent[:, n], *noise))
-        memory.step = n
-    return torch.stack(found, dim=1)
+    @torch.no_grad()
+    def dream(self, batch: Segment, flow_steps: int, generator: torch.Generator) -> Tensor:
+        """Pictures uint8 (B, T + 1, C, h, w, 3) of these segments, all imagined but the first.
+        Actions (absent where they are not known) and proprioception are the recorded ones."""
+        model, ranks = self.model, self._ranks
+        patches, proprio = model.observe(batch.images[:, 0], batch.proprio)
+        self._begin(patches, proprio[:, 0])
+        action, absent = model.action_scale(batch.action), (~batch.known).float()  # flow times
+        drawn, mine = ranks.draws(self.rows)
+        source = generator_on(proprio.device, generator)
+
+        def noise_like(x: Tensor) -> Tensor:
+            return torch.randn((drawn, *x.shape[1:]), generator=source, device=x.device)[mine]
+
+        action = torch.where(batch.known[..., None], action, noise_like(action))
+        step, memory, found = self._step(flow_steps), self._memory, [batch.images[:, 0]]
+        assert memory is not None
+        for n in range(batch.action.shape[1]):
+            noise = noise_like(self._latest), noise_like(proprio[:, 0])
+            place = n % memory.window
+            found.append(step(place, action[:, n], absent[:, n], proprio[:, n + 1], *noise))
+            memory.step = n + 1
+        return torch.stack(found, dim=1)
+
+    def _begin(self, patches: Tensor, proprio: Tensor) -> None:
+        """Remember the first observation and nothing else."""
+        fresh = new_memory(self.model, self.rows)
+        remember_obs(self.model, fresh, patches, proprio, proprio.new_zeros(1))
+        if self._memory is None:
+            self._memory, self._latest = fresh, patches.clone()
+            return
+        self._memory.step = fresh.step
+        self._memory.clock.copy_(fresh.clock)
+        self._memory.put(torch.arange(self.rows, device=patches.device), fresh)
+        self._latest.copy_(patches)
+
+    def _step(self, flow_steps: int) -> Replayed:
+        """Act, imagine what follows, and remember it beside the recorded proprioception."""
+        model, memory, latest = self.model, self._memory, self._latest
+        assert memory is not None
+
+        def run(act: Tensor, absent: Tensor, pose: Tensor, *noises: Tensor) -> Tensor:
+            remember_act(model, memory, act, absent)
+            latest.copy_(sample_next(model, memory, latest, noises, flow_steps)[0].clamp(-1, 1))
+            remember_obs(model, memory, latest, pose, pose.new_zeros(1))
+            return model.show(latest)
+
+        if flow_steps not in self._steps:
+            alone = self._ranks.world == 1
+            place = latest.device if alone else torch.device("cpu")  # that is: without graphs
+            self._steps[flow_steps] = Replayed(run, place)
+        return self._steps[flow_steps]
 
 
 def dream_along(
-    model: WorldModel, windows: Windows, rows: int, steps: int, demonstrations: float,
+    stage: Stage, windows: Windows, rows: int, steps: int, demonstrations: float,
     rng: np.random.Generator, generator: torch.Generator, ranks: Ranks = ALONE,
 ) -> Dreams:  # fmt: skip
     """``rows`` stretches of up to ``steps`` steps, of which this share is from demonstrations.
     Each of the ``ranks`` imagines some, and gets all."""
     window, count = windows.stretches(rows, steps, rng, demonstrations)
-    batch = Segment.of(windows.get(window[ranks.rows()], length=steps), model.grid.device)
-    images = dream(model, batch, int(rng.choice(FLOW_STEPS)), generator, ranks)
+    device = stage.model.grid.device
+    batch = Segment.of(windows.get(window[ranks.rows()], length=steps), device)
+    images = stage.dream(batch, int(rng.choice(FLOW_STEPS)), generator)
     images, proprio = ranks.gather(images), ranks.gather(batch.proprio[:, 0])
     return Dreams(images, proprio, torch.from_numpy(window), torch.from_numpy(count))
 

@@ -29,7 +29,7 @@ from worldmodel.objective import (
     self_flow_loss,
 )
 from worldmodel.optim import OptimConfig, ema_decay, ema_update, learning_rate
-from worldmodel.rehearsal import REFRESH, dream_along, rehearse
+from worldmodel.rehearsal import REFRESH, Stage, dream_along, rehearse
 from worldmodel.spec import DataSpec
 from worldmodel.train_state import Nets, TrainState
 from worldmodel.validation import validate
@@ -191,20 +191,29 @@ def next_batch(
     batch = Segment.of(fresh, device)
     dreamt = robot = None
     if rows and (state.dreams is None or state.step % REFRESH == 0):
+        if state.stage is None:
+            state.stage = Stage(state.teacher, len(range(config.batch)[ranks.rows()]), ranks)
+        stage = state.stage
         with context, torch.no_grad():
             state.dreams = state.nets(
-                lambda nets: dream_along(
-                    nets.teacher, windows, config.batch, config.rehearse_steps, share, state.rng,
-                    state.generator, ranks,
+                lambda _: dream_along(
+                    stage,
+                    windows,
+                    config.batch,
+                    config.rehearse_steps,
+                    share,
+                    state.rng,
+                    state.generator,
+                    ranks,
                 )
-            )  # fmt: skip
+            )
     if rows and state.dreams is not None:
         rehearsed, dreamt = rehearse(state.dreams, windows, rows, state.rng, ranks.rows())
         batch = Segment(*(torch.cat(pair) for pair in zip(rehearsed, batch, strict=True)))
     if config.robot_samples:
         seen = windows.frames(config.robot_samples, state.rng, ranks.rows())
         moved = windows.motions(config.robot_samples, MOTION_STEPS, state.rng, ranks.rows())
-        robot = Robot(*(torch.from_numpy(x).to(device) for x in (*seen, *moved)))
+        robot = Robot(*(torch.as_tensor(x).to(device) for x in (*seen, *moved)))
     return batch, dreamt, robot
 
 

@@ -16,7 +16,7 @@ from worldmodel.distributed import ALONE, Ranks, Sharding, gathered, replicate, 
 from worldmodel.errors import UserError
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.optim import OptimConfig, adamw
-from worldmodel.rehearsal import Dreams
+from worldmodel.rehearsal import Dreams, Stage
 from worldmodel.representation import head_of
 from worldmodel.spec import DataSpec
 
@@ -52,6 +52,7 @@ class TrainState:
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.dreams: Dreams | None = None
+        self.stage: Stage | None = None
         self.step = 0
         self.seconds = 0.0
 

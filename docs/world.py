@@ -1,0 +1,432 @@
+"""A world trained on what goes wrong in it: simulators feed the training while it runs.
+
+    python docs/world.py --minutes 8 --workers 14 --out runs/world       # one GPU, 16 cores
+
+Three things happen side by side. *Simulators* (processes) collect demonstrations, explorations and
+mistakes, as `worldmodel collect` does; then they act out what policies did inside the model, and
+what they do outside it. *Policies* of all qualities come from a small training of plans alone. The
+*training* goes on from ``--init`` on whatever is there by then, and every half minute gives its
+weights to those policies, to act in. So the model sees what really follows from actions that were
+chosen inside it: an agent goes where the model is kind, and nobody else's data show what is there.
+
+No videos are written: episodes go through ``--feed``, a folder in memory. The result is
+``OUT/checkpoint``, in bf16. Nothing is resumed: it is a matter of minutes on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel import checkpoint
+from worldmodel.collect import CollectConfig, Crew, gather
+from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
+from worldmodel.dataset import outcomes
+from worldmodel.demonstrate import executor, run_episodes
+from worldmodel.device import autocast, pick_device
+from worldmodel.episode import Episode
+from worldmodel.model import WorldModel
+from worldmodel.objective import ObjectiveConfig
+from worldmodel.optim import OptimConfig
+from worldmodel.settle import settled
+from worldmodel.shipped import find_checkpoint
+from worldmodel.spec import DataSpec
+from worldmodel.starts import Starts, save_starts
+from worldmodel.train import TrainConfig, next_batch, train, train_step
+from worldmodel.train_state import TrainState
+from worldmodel.trials import Actor, end_with_parent
+from worldmodel.widen import in_unit
+from worldmodel.windows import EpisodeInfo, Windows
+
+ENV = EnvConfig("worldmodel/PickCan-v0", options={"pose": "mixed", "reward": "dense"})
+FIRST_SEED = 20_000_000
+TAUGHT = CollectConfig(seed=FIRST_SEED)  # for the policies
+MIXED = CollectConfig(explore=0.6, mistaken=0.667, seed=FIRST_SEED + 1_000_000)
+ACTED = CollectConfig(keep="all", teach=False, action_noise=0.0, burst=0.0)
+DREAM = 60  # env steps that a policy acts inside
+TOGETHER = 96  # of them at once
+NOISE = (0.0, 0.0, 0.0, 0.1, 0.2)  # on actions, drawn from these
+PLANS = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0)
+FRAMES = ObjectiveConfig(name="flow", next_ratio=1.0, plans=1)
+
+
+# -- simulators -----------------------------------------------------------------------------------
+
+
+def begin_simulator() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    import threading
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+_envs: list[Any] = []
+
+
+def envs(count: int) -> list[Any]:
+    """So many of this process's envs."""
+    while len(_envs) < count:
+        _envs.append(make_env(ENV))
+    return _envs[:count]
+
+
+def collect(feed: Path, spec: DataSpec, config: CollectConfig, number: int, who: PolicyConfig):
+    """File ``number`` of what `worldmodel collect` would collect."""
+    some = envs(min(config.side_by_side, config.per_file))
+    mistaken = None
+    if who.name == "scripted" and config.explore:
+        mistaken = make_policy(dataclasses.replace(who, mistaken=True), some[0])
+    crew = Crew(some, make_policy(who, some[0]), mistaken, None, spec, config)
+    episodes, shown, _ = gather(crew, number)
+    write(feed / f"{config.seed}-{number:05d}.npz", spec, episodes, shown)
+
+
+def act_out(feed: Path, spec: DataSpec, seeds: list[int], actions: np.ndarray) -> None:
+    """What really follows from ``actions`` (N, T, A) in the episodes of these seeds."""
+    disturb = [executor(spec, seed, ACTED, phases=False) for seed in seeds]
+    episodes = run_episodes(
+        envs(len(seeds)), Recorded(actions), spec, seeds, disturb, longest=actions.shape[1]
+    )
+    write(feed / f"{seeds[0]}.npz", spec, episodes, [False] * len(episodes))
+
+
+class Recorded:
+    """Acts as recorded."""
+
+    def __init__(self, actions: np.ndarray) -> None:
+        self._actions, self._n = actions, -1
+
+    def reset(self, seeds: Any, mask: np.ndarray | None = None) -> None:
+        self._n = -1
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        self._n += 1
+        return self._actions[:, min(self._n, self._actions.shape[1] - 1)]
+
+
+def first_seen(seeds: list[int]) -> list[dict[str, np.ndarray]]:
+    (env,) = envs(1)
+    return [env.reset(seed=seed)[0] for seed in seeds]
+
+
+def write(file: Path, spec: DataSpec, episodes: list[Episode], shown: list[bool]) -> None:
+    """One entry per frame, as in worldmodel.dataset; where there is no action the last stands."""
+
+    def longer(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, x[-1:]])
+
+    streams = {
+        "images": [np.stack([e.images[c] for c in spec.cameras], axis=1) for e in episodes],
+        "proprio": [e.proprio for e in episodes],
+        "action": [longer(e.action) for e in episodes],
+        "label": [longer(e.label) for e in episodes],
+        "outcome": [outcomes(e.success, e.reward, e.terminated) for e in episodes],
+    }
+    arrays = {name: np.concatenate(parts) for name, parts in streams.items()}
+    arrays["length"] = np.array([len(e) for e in episodes])
+    arrays["shown"], arrays["success"] = np.array(shown), np.array([e.succeeded for e in episodes])
+    hidden = file.with_suffix(".part")
+    with hidden.open("wb") as out:
+        np.savez(out, **arrays)
+    hidden.rename(file)
+
+
+# -- who feeds ------------------------------------------------------------------------------------
+
+
+def supply(args: argparse.Namespace, out: Path, feed: Path, spec: DataSpec) -> None:
+    """Let simulators fill ``feed`` until ``out/stop`` is there."""
+    begin_simulator()
+    context = multiprocessing.get_context("spawn")
+    expert = PolicyConfig()
+    mixed = dataclasses.replace(MIXED, episodes=args.episodes)
+    few = dataclasses.replace(TAUGHT, episodes=args.taught)
+    with ProcessPoolExecutor(args.workers, context, initializer=begin_simulator) as pool:
+
+        def all_of(config: CollectConfig, where: Path) -> list[Future]:
+            files = range(-(-config.episodes // config.per_file))
+            return [pool.submit(collect, where, spec, config, k, expert) for k in files]
+
+        taught, rest = all_of(few, out / "taught"), all_of(mixed, feed)
+        finish(taught)
+        for file in (out / "taught").glob("*.npz"):
+            shutil.copy(file, feed)
+        finish(rest)
+        (out / "begin").touch()
+        context.Process(target=learn_policies, args=(args, out, spec), daemon=True).start()
+        rng, pending, seed = np.random.default_rng(0), [], FIRST_SEED + 2_000_000
+        while not (out / "stop").exists():
+            who, world = someone(rng, out, args), out / "latest"
+            if who is None or not (world / "config.json").exists():
+                time.sleep(1)
+                continue
+            seeds = list(range(seed, seed + TOGETHER))
+            for part, actions in inside(who, world, spec, seeds, pool):
+                pending.append(pool.submit(act_out, feed, spec, part, actions))
+            seed += TOGETHER
+            there = dataclasses.replace(who, device="cpu")
+            acted = dataclasses.replace(ACTED, episodes=12, per_file=12, side_by_side=12, seed=seed)
+            pending.append(pool.submit(collect, feed, spec, acted, 0, there))
+            seed += 12
+            while len([p for p in pending if not p.done()]) > 2 * args.workers:
+                time.sleep(0.2)
+            finish([p for p in pending if p.done()])
+            pending = [p for p in pending if not p.done()]
+        finish(pending)
+
+
+def finish(futures: list[Future]) -> None:
+    """Wait for them; raises what went wrong there."""
+    for future in wait(futures).done:
+        future.result()
+
+
+def someone(rng: np.random.Generator, out: Path, args: argparse.Namespace) -> PolicyConfig | None:
+    """One of the policies that there are by now, or the model's own, with noise or without."""
+    made = [p.parent for p in sorted((out / "policies").glob("checkpoints/*/config.json"))]
+    path = rng.choice([str(p) for p in [*made, find_checkpoint(args.init)]])
+    noise = float(rng.choice(NOISE))
+    return PolicyConfig(name="checkpoint", path=path, noise=noise, device=args.device)
+
+
+def inside(
+    who: PolicyConfig, world: Path, spec: DataSpec, seeds: list[int], pool: ProcessPoolExecutor
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """(some of the seeds, actions (n, DREAM, A)) that ``who`` chose inside the model."""
+    parts = [seeds[i : i + 12] for i in range(0, len(seeds), 12)]
+    seen = [obs for part in pool.map(first_seen, parts) for obs in part]
+    first = {name: np.stack([obs[name] for obs in seen]) for name in seen[0]}
+    policy = make_policy(dataclasses.replace(who, inside=str(world)), envs(1)[0])
+    policy.reset(seeds)
+    actions = np.stack([policy.act(first) for _ in range(DREAM)], axis=1)
+    for i in range(0, len(seeds), 12):
+        yield seeds[i : i + 12], actions[i : i + 12]
+
+
+def learn_policies(args: argparse.Namespace, out: Path, spec: DataSpec) -> None:
+    """Plans alone, from few demonstrations; checkpoints on the way are policies of all qualities."""
+    begin_simulator()
+    files = sorted((out / "taught").glob("*.npz"))
+    arrays, infos = joined([load(file) for file in files])
+    windows = Windows(arrays, infos, 1, 8)
+    config = TrainConfig(
+        steps=args.policy_updates, batch=64, segment=1, rehearse=0.0, robot_samples=0,
+        device=args.device, keep_every=max(1, args.policy_updates // 8), validate_every=10**6,
+        validate_windows=8, threads=1,
+    )  # fmt: skip
+    size = checkpoint.load(find_checkpoint(args.init)).model.config
+    train(windows, windows, spec, size, PLANS, OptimConfig(), config, out / "policies")
+
+
+def load(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+def joined(
+    chunks: list[dict[str, np.ndarray]],
+) -> tuple[dict[str, np.ndarray], list[EpisodeInfo]]:
+    """Streams and episodes of several files as one."""
+    streams = ("images", "proprio", "action", "label", "outcome")
+    arrays = {k: np.concatenate([c[k] for c in chunks]) for k in streams}
+    length, shown, success = (
+        np.concatenate([c[k] for c in chunks]) for k in ("length", "shown", "success")
+    )
+    start = np.cumsum(length + 1) - length - 1
+    infos = [
+        EpisodeInfo(i, int(n), int(s), bool(won), 0, "", bool(show))
+        for i, (n, s, won, show) in enumerate(zip(length, start, success, shown, strict=True))
+    ]
+    return arrays, infos
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+class OnDevice:
+    """Frames on the device, indexed by numpy as the other streams are."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._count = device, 0
+        self._room = torch.zeros(0, device=device)
+
+    def add(self, frames: np.ndarray) -> None:
+        count = self._count + len(frames)
+        if count > len(self._room):
+            room = torch.zeros(2 * count, *frames.shape[1:], dtype=torch.uint8, device=self._device)
+            if self._count:
+                room[: self._count] = self._room[: self._count]
+            self._room = room
+        self._room[self._count : count] = torch.from_numpy(frames).to(self._device)
+        self._count = count
+
+    def __getitem__(self, index: np.ndarray) -> Tensor:
+        return self._room[torch.from_numpy(np.asarray(index)).to(self._device)]
+
+
+class Fed:
+    """All that has come through the feed."""
+
+    def __init__(self, feed: Path, device: torch.device) -> None:
+        self.images, self.chunks = OnDevice(device), []
+        self._feed = feed
+
+    def look(self) -> bool:
+        """Take what is new; whether there was anything."""
+        new = sorted(self._feed.glob("*.npz"))
+        if not new:
+            return False
+        chunks = [load(file) for file in new]
+        self.images.add(np.concatenate([c.pop("images") for c in chunks]))
+        self.chunks += [c | {"images": c["length"][:0]} for c in chunks]
+        for file in new:
+            file.unlink()
+        return True
+
+    def windows(self, length: int, chunk: int) -> Windows:
+        arrays, infos = joined(self.chunks)
+        return Windows({**arrays, "images": self.images}, infos, length, chunk)  # pyright: ignore
+
+    def starts(self, count: int) -> Starts:
+        """First observations, for imagining without a dataset."""
+        arrays, infos = joined(self.chunks)
+        first = np.array([e.start for e in infos])[
+            np.linspace(0, len(infos) - 1, min(count, len(infos))).astype(int)
+        ]
+        return Starts(self.images[first].cpu().numpy(), arrays["proprio"][first])
+
+    def __str__(self) -> str:
+        length, success = (
+            np.concatenate([c[k] for c in self.chunks]) for k in ("length", "success")
+        )
+        return f"{len(length)} episodes, {length.sum()} steps, {success.mean():.2f} succeeded"
+
+
+def learn(
+    args: argparse.Namespace, out: Path, feed: Path, initial: WorldModel, supplier: BaseProcess
+) -> None:
+    """Train for ``args.minutes`` on what comes, and write the EMA model."""
+    device = pick_device(args.device)
+    fed, context = Fed(feed, device), autocast(device, "auto")
+    optim = OptimConfig(lr=args.lr, warmup=50, ema=0.995)
+    config = TrainConfig(
+        batch=args.batch, demonstrations=0.4, rehearse=0.6, rehearse_after=0.0,
+        rehearse_steps=args.rehearse_steps, robot_samples=args.batch // 4,
+    )  # fmt: skip
+    state = TrainState(initial.spec, initial.config, optim, 0, "flow")
+    state.model.load_state_dict(initial.state_dict())
+    state.teacher.load_state_dict(initial.state_dict())
+    state.to(device)
+    if args.compile:
+        state.compile()
+    checkpoint.save(out / "latest", state.teacher, {})
+    while not (out / "begin").exists():
+        alive(supplier)
+        time.sleep(0.5)
+    fed.look()
+    windows, rows = fed.windows(config.segment, initial.config.chunk), []
+    began = saved = said = time.monotonic()
+    while (done := (time.monotonic() - began) / (60 * args.minutes)) < 1:
+        steps = max(state.step + 1, round(state.step / max(done, 1e-3)))  # at this pace
+        batch, dreamt, robot = next_batch(state, windows, config, context)
+        rows.append(train_step(state, batch, FRAMES, steps, context, dreamt, robot))
+        now = time.monotonic()
+        if now - said > 10:
+            mean = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+            memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
+            line = {
+                "memory": memory,
+                "minutes": (now - began) / 60,
+                "step": state.step,
+                "data": str(fed),
+                **mean,
+            }
+            with (out / "metrics.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            shown = " ".join(
+                f"{k} {mean[k]:.4g}" for k in ("loss_next", "loss_plan", "loss_outcome")
+            )
+            print(f"{line['minutes']:.1f} min, {state.step} updates, {len(rows) / (now - said):.2f}"
+                  f"/s, {fed}: {shown}", flush=True)  # fmt: skip
+            rows, said = [], now
+            alive(supplier)
+            if fed.look():
+                windows, state.dreams = fed.windows(config.segment, initial.config.chunk), None
+        if now - saved > 30:
+            checkpoint.save(out / "latest", state.teacher, {})
+            saved = time.monotonic()
+    trained = settled(state.teacher, fed.windows(24, initial.config.chunk))
+    about = {
+        "objective": "flow", "init": args.init, "docs/world.py": {**vars(args), "out": str(out)},
+        "steps": state.step, "data": str(fed),
+    }  # fmt: skip
+    checkpoint.save(out / "exact", trained.cpu(), {k: str(v) for k, v in about.items()})
+    checkpoint.compact(out / "exact", out / "checkpoint")
+    save_starts(out / "checkpoint", fed.starts(64))
+
+
+def alive(supplier: BaseProcess) -> None:
+    if supplier.exitcode is not None:
+        raise SystemExit(f"who feeds the training ended with {supplier.exitcode}; see above")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--init", default="pick_can_world", help="the checkpoint to go on from")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of training")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
+    parser.add_argument("--episodes", type=int, default=3000, help="scripted ones, at the start")
+    parser.add_argument("--taught", type=int, default=350, help="demonstrations for the policies")
+    parser.add_argument("--policy-updates", type=int, default=1600)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--rehearse-steps", type=int, default=40)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--feed", default="", help="where episodes go through ('': in memory)")
+    parser.add_argument("--out", type=Path, default=Path("runs/world"))
+    args = parser.parse_args()
+    out: Path = args.out
+    if (out / "latest").exists():
+        raise SystemExit(f"{out} is there already; choose another --out")
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    initial = checkpoint.load(find_checkpoint(args.init)).model
+    initial = in_unit(initial, 0.05)
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        feed = Path(args.feed or stack.enter_context(tempfile.TemporaryDirectory(dir=memory)))
+        feed.mkdir(exist_ok=True)
+        (out / "taught").mkdir(parents=True)
+        supplier = context.Process(target=supply, args=(args, out, feed, initial.spec))
+        supplier.start()
+        try:
+            learn(args, out, feed, initial, supplier)
+        finally:
+            (out / "stop").touch()
+            supplier.join(20)
+            supplier.kill()
+    shutil.rmtree(out / "taught")
+    print(f"checkpoint: {out / 'checkpoint'}")
+
+
+if __name__ == "__main__":
+    main()
