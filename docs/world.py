@@ -37,7 +37,7 @@ from torch import Tensor
 from worldmodel import checkpoint
 from worldmodel.collect import CollectConfig, Crew, gather
 from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
-from worldmodel.dataset import outcomes
+from worldmodel.dataset import STREAMS, Dataset, outcomes
 from worldmodel.demonstrate import executor, run_episodes
 from worldmodel.device import autocast, pick_device
 from worldmodel.episode import Episode
@@ -50,7 +50,7 @@ from worldmodel.spec import DataSpec
 from worldmodel.starts import Starts, save_starts
 from worldmodel.train import TrainConfig, next_batch, train, train_step
 from worldmodel.train_state import TrainState
-from worldmodel.trials import Actor, end_with_parent
+from worldmodel.trials import end_with_parent
 from worldmodel.widen import in_unit
 from worldmodel.windows import EpisodeInfo, Windows
 
@@ -60,10 +60,8 @@ TAUGHT = CollectConfig(seed=FIRST_SEED)  # for the policies
 MIXED = CollectConfig(explore=0.6, mistaken=0.667, seed=FIRST_SEED + 1_000_000)
 ACTED = CollectConfig(keep="all", teach=False, action_noise=0.0, burst=0.0)
 DREAM = 60  # env steps that a policy acts inside
-TOGETHER = 96  # of them at once
 NOISE = (0.0, 0.0, 0.0, 0.1, 0.2)  # on actions, drawn from these
 PLANS = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0)
-FRAMES = ObjectiveConfig(name="flow", next_ratio=1.0, plans=1)
 
 
 # -- simulators -----------------------------------------------------------------------------------
@@ -144,7 +142,7 @@ def write(file: Path, spec: DataSpec, episodes: list[Episode], shown: list[bool]
     arrays["shown"], arrays["success"] = np.array(shown), np.array([e.succeeded for e in episodes])
     hidden = file.with_suffix(".part")
     with hidden.open("wb") as out:
-        np.savez(out, **arrays)
+        np.savez(out, **arrays)  # pyright: ignore[reportArgumentType]
     hidden.rename(file)
 
 
@@ -164,23 +162,24 @@ def supply(args: argparse.Namespace, out: Path, feed: Path, spec: DataSpec) -> N
             files = range(-(-config.episodes // config.per_file))
             return [pool.submit(collect, where, spec, config, k, expert) for k in files]
 
-        taught, rest = all_of(few, out / "taught"), all_of(mixed, feed)
-        finish(taught)
+        taught = [] if args.policies else all_of(few, out / "taught")
+        rest = all_of(mixed, feed)
+        finish([*taught, *rest])
         for file in (out / "taught").glob("*.npz"):
             shutil.copy(file, feed)
-        finish(rest)
         (out / "begin").touch()
-        context.Process(target=learn_policies, args=(args, out, spec), daemon=True).start()
+        if not args.policies:
+            context.Process(target=learn_policies, args=(args, out, spec), daemon=True).start()
         rng, pending, seed = np.random.default_rng(0), [], FIRST_SEED + 2_000_000
         while not (out / "stop").exists():
             who, world = someone(rng, out, args), out / "latest"
             if who is None or not (world / "config.json").exists():
                 time.sleep(1)
                 continue
-            seeds = list(range(seed, seed + TOGETHER))
+            seeds = list(range(seed, seed + args.together))
             for part, actions in inside(who, world, spec, seeds, pool):
                 pending.append(pool.submit(act_out, feed, spec, part, actions))
-            seed += TOGETHER
+            seed += args.together
             there = dataclasses.replace(who, device="cpu")
             acted = dataclasses.replace(ACTED, episodes=12, per_file=12, side_by_side=12, seed=seed)
             pending.append(pool.submit(collect, feed, spec, acted, 0, there))
@@ -200,7 +199,8 @@ def finish(futures: list[Future]) -> None:
 
 def someone(rng: np.random.Generator, out: Path, args: argparse.Namespace) -> PolicyConfig | None:
     """One of the policies that there are by now, or the model's own, with noise or without."""
-    made = [p.parent for p in sorted((out / "policies").glob("checkpoints/*/config.json"))]
+    folder = Path(args.policies or out / "policies")
+    made = [p.parent for p in sorted(folder.glob("checkpoints/*/config.json"))]
     path = rng.choice([str(p) for p in [*made, find_checkpoint(args.init)]])
     noise = float(rng.choice(NOISE))
     return PolicyConfig(name="checkpoint", path=path, noise=noise, device=args.device)
@@ -221,7 +221,7 @@ def inside(
 
 
 def learn_policies(args: argparse.Namespace, out: Path, spec: DataSpec) -> None:
-    """Plans alone, from few demonstrations; checkpoints on the way are policies of all qualities."""
+    """Plans alone, from few demonstrations; checkpoints on the way are the policies."""
     begin_simulator()
     files = sorted((out / "taught").glob("*.npz"))
     arrays, infos = joined([load(file) for file in files])
@@ -244,8 +244,7 @@ def joined(
     chunks: list[dict[str, np.ndarray]],
 ) -> tuple[dict[str, np.ndarray], list[EpisodeInfo]]:
     """Streams and episodes of several files as one."""
-    streams = ("images", "proprio", "action", "label", "outcome")
-    arrays = {k: np.concatenate([c[k] for c in chunks]) for k in streams}
+    arrays = {k: np.concatenate([c[k] for c in chunks]) for k in STREAMS}
     length, shown, success = (
         np.concatenate([c[k] for c in chunks]) for k in ("length", "shown", "success")
     )
@@ -274,7 +273,7 @@ class OnDevice:
             if self._count:
                 room[: self._count] = self._room[: self._count]
             self._room = room
-        self._room[self._count : count] = torch.from_numpy(frames).to(self._device)
+        self._room[self._count : count] = torch.from_numpy(np.array(frames)).to(self._device)
         self._count = count
 
     def __getitem__(self, index: np.ndarray) -> Tensor:
@@ -293,12 +292,24 @@ class Fed:
         new = sorted(self._feed.glob("*.npz"))
         if not new:
             return False
-        chunks = [load(file) for file in new]
-        self.images.add(np.concatenate([c.pop("images") for c in chunks]))
-        self.chunks += [c | {"images": c["length"][:0]} for c in chunks]
         for file in new:
+            self.add(load(file))
             file.unlink()
         return True
+
+    def add(self, chunk: dict[str, np.ndarray]) -> None:
+        self.images.add(chunk["images"])
+        self.chunks.append({**chunk, "images": chunk["length"][:0]})
+
+    def add_dataset(self, dataset: Dataset) -> None:
+        """All episodes of a dataset."""
+        told = {
+            "length": [e.length for e in dataset.episodes],
+            "shown": [e.demonstration for e in dataset.episodes],
+            "success": [e.success for e in dataset.episodes],
+        }
+        streams = {name: dataset.stream(name) for name in STREAMS}
+        self.add({**streams, **{name: np.array(values) for name, values in told.items()}})
 
     def windows(self, length: int, chunk: int) -> Windows:
         arrays, infos = joined(self.chunks)
@@ -325,28 +336,33 @@ def learn(
     """Train for ``args.minutes`` on what comes, and write the EMA model."""
     device = pick_device(args.device)
     fed, context = Fed(feed, device), autocast(device, "auto")
+    frames = ObjectiveConfig(name="flow", next_ratio=args.next_ratio, plans=1)
     optim = OptimConfig(lr=args.lr, warmup=50, ema=0.995)
     config = TrainConfig(
         batch=args.batch, demonstrations=0.4, rehearse=0.6, rehearse_after=0.0,
-        rehearse_steps=args.rehearse_steps, robot_samples=args.batch // 4,
+        rehearse_steps=args.rehearse_steps, robot_samples=max(32, args.batch // 4),
     )  # fmt: skip
     state = TrainState(initial.spec, initial.config, optim, 0, "flow")
     state.model.load_state_dict(initial.state_dict())
     state.teacher.load_state_dict(initial.state_dict())
     state.to(device)
+    if device.type == "cpu":
+        torch.set_num_threads(args.threads)
     if args.compile:
         state.compile()
     checkpoint.save(out / "latest", state.teacher, {})
     while not (out / "begin").exists():
         alive(supplier)
         time.sleep(0.5)
+    for folder in args.data:
+        fed.add_dataset(Dataset(folder))
     fed.look()
     windows, rows = fed.windows(config.segment, initial.config.chunk), []
     began = saved = said = time.monotonic()
     while (done := (time.monotonic() - began) / (60 * args.minutes)) < 1:
         steps = max(state.step + 1, round(state.step / max(done, 1e-3)))  # at this pace
         batch, dreamt, robot = next_batch(state, windows, config, context)
-        rows.append(train_step(state, batch, FRAMES, steps, context, dreamt, robot))
+        rows.append(train_step(state, batch, frames, steps, context, dreamt, robot))
         now = time.monotonic()
         if now - said > 10:
             mean = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
@@ -395,12 +411,22 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="of training")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     parser.add_argument("--episodes", type=int, default=3000, help="scripted ones, at the start")
+    parser.add_argument("--data", nargs="*", default=[], help="datasets to learn from besides")
+    parser.add_argument(
+        "--policies",
+        default="",
+        help="a training with keep_every=…, whose checkpoints act "
+        "('': one of its own, from --taught demonstrations)",
+    )
     parser.add_argument("--taught", type=int, default=350, help="demonstrations for the policies")
-    parser.add_argument("--policy-updates", type=int, default=1600)
+    parser.add_argument("--policy-updates", type=int, default=1600, help="of that training")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--rehearse-steps", type=int, default=40)
+    parser.add_argument("--next-ratio", type=float, default=1.0, help="of frames denoised")
+    parser.add_argument("--together", type=int, default=96, help="worlds acted in at once")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--threads", type=int, default=1, help="of the training, on a CPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--feed", default="", help="where episodes go through ('': in memory)")
     parser.add_argument("--out", type=Path, default=Path("runs/world"))
