@@ -172,8 +172,9 @@ def test_an_agent_is_trained_and_tried_before_and_after(
     assert cli.main(agent) == 0
     found = result(tmp_path)
     assert found["keep"] == "nothing"
-    assert found["start"]["episodes"] == found["improved"]["episodes"] == 1
-    assert len(found["rounds"]) == 1
+    assert list(found["tried"]) == ["start", "improved"]
+    assert [row["episodes"] for row in found["tried"].values()] == [1, 1]
+    assert len(found["rounds"]["improved"]) == 1
     assert "How the episodes ended" in (tmp_path / "report.html").read_text(encoding="utf-8")
     read_report(tmp_path / "report.html")
     assert cli.main([*agent, "updates=3"]) == 2

@@ -56,7 +56,7 @@ def test_an_agent_is_trained_in_the_model_and_judged_there_as_printed(tmp_path: 
         block, n = re.subn(pattern, small, block)
         assert n, f"the README no longer says {pattern}"
     commands = block.replace("\\\n", " ").strip().splitlines()
-    assert [c.split()[1] for c in commands] == ["collect", "train", *["agent"] * 3, "judge"]
+    assert [c.split()[1] for c in commands] == ["collect", "train", "agent", "judge"]
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, capture_output=True,
@@ -64,8 +64,10 @@ def test_an_agent_is_trained_in_the_model_and_judged_there_as_printed(tmp_path: 
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     trained = json.loads((tmp_path / "runs/agent/few/result.json").read_text())
-    assert trained["improved"]["episodes"] == 1
-    assert trained["imagined_steps"] > 0
+    assert list(trained["tried"]) == ["start", "improved", "shuffled", "nothing"]
+    assert [row["episodes"] for row in trained["tried"].values()] == [1] * 4
+    steps = trained["imagined_steps"]
+    assert steps["improved"] == steps["shuffled"] > steps["nothing"] == 0
     judged = next((tmp_path / "runs").glob("judge/*/result.json"))
     assert len(json.loads(judged.read_text())["table"]) == 3
 

@@ -26,6 +26,7 @@ from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
 from worldmodel.imagined_episodes import ImaginedEpisode, play
 from worldmodel.log import Progress
+from worldmodel.metrics import sign_test
 from worldmodel.model import WorldModel
 from worldmodel.objective import ObjectiveConfig
 from worldmodel.optim import OptimConfig
@@ -38,6 +39,7 @@ from worldmodel.video import side_by_side, write_mp4
 from worldmodel.windows import EpisodeInfo, Windows
 
 FORMAT = 1  # of the file of kept episodes
+CONTROLS = ("shuffled", "nothing")  # of `keep`
 #: only plans are trained: a frame's leaf would learn from the model's own pictures
 OBJECTIVE = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0, weight_outcome=0.0)
 
@@ -207,8 +209,16 @@ def try_out(
     make_env: MakeEnv, make_policy: MakePolicy, config: AgentConfig, out: Path,
     about: dict[str, Any], on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """Success in the simulator, on seeds of its own."""
+    """Success in the simulator, on seeds of its own; `success` tells it episode by episode."""
     trial = EvalConfig(config.test_episodes, config.test_seed, config.workers)
     found = evaluate(make_env, make_policy, trial, out, about=about, on_progress=on_progress)
     names = ("success_rate", "wilson95", "episodes", "outcomes", "mean_steps_to_success")
-    return {name: found.summary[name] for name in names} | {"hardware": hardware()}
+    figures = {name: found.summary[name] for name in names}
+    return figures | {"success": [e.success for e in found.episodes], "hardware": hardware()}
+
+
+def beside(ours: Sequence[bool], theirs: Sequence[bool]) -> dict[str, float]:
+    """Two policies on the same episodes: those that only one of them won, and the sign test."""
+    a, b = np.array(ours), np.array(theirs)
+    won, lost = int((a & ~b).sum()), int((b & ~a).sum())
+    return {"won": won, "lost": lost, "p": sign_test(won, lost)}

@@ -33,6 +33,13 @@ class AgentOptions:
             "checkpoint)"
         },
     )
+    controls: bool = field(
+        default=False,
+        metadata={
+            "help": "train the controls too, keep=shuffled and keep=nothing, for the same table: "
+            "did imagination do it?"
+        },
+    )
 
 
 def run_agent(
@@ -40,7 +47,7 @@ def run_agent(
     env: EnvConfig, policy: PolicyConfig,
 ) -> None:  # fmt: skip
     from worldmodel import checkpoint
-    from worldmodel.agent import improve, try_out
+    from worldmodel.agent import CONTROLS, beside, improve, try_out
     from worldmodel.agent_report import write_report
     from worldmodel.rollout import placed
     from worldmodel.spec import check_compatible
@@ -58,33 +65,47 @@ def run_agent(
         **dataclasses.asdict(config), **dataclasses.asdict(sampler),
     }  # fmt: skip
     claim(folder / "agent.json", about, "training")
+    arms = {"improved": (config.keep, folder)}
+    if options.controls:
+        arms |= {keep: (keep, folder / keep) for keep in CONTROLS}
     made = make_env(env)  # for its spaces: nothing is simulated before the end
-    rounds = improve(
-        find_checkpoint(policy.path),
-        lambda place: make_policy(dataclasses.replace(policy, path=str(place)), made), world,
-        starts, dataset, config, sampler, folder,
-    )  # fmt: skip
+    rounds = {
+        name: improve(
+            find_checkpoint(policy.path),
+            lambda place: make_policy(dataclasses.replace(policy, path=str(place)), made), world,
+            starts, dataset, dataclasses.replace(config, keep=keep), sampler, out,
+        )
+        for name, (keep, out) in arms.items()
+    }  # fmt: skip
     made.close()
-    better = dataclasses.replace(policy, path=str(folder / f"round-{config.rounds - 1}"))
-    tried = {"start": policy, "improved": better}
-    with progress("try out", 2 * config.test_episodes, unit="episodes") as bar:
+    last = f"round-{config.rounds - 1}"
+    tried = {"start": policy}
+    tried |= {
+        name: dataclasses.replace(policy, path=str(out / last)) for name, (_, out) in arms.items()
+    }
+    with progress("try out", len(tried) * config.test_episodes, unit="episodes") as bar:
         found = {
             name: try_out(
-                partial(make_env, env), partial(make_policy, who), config, folder / name,
+                partial(make_env, env), partial(make_policy, who), config, folder / "tried" / name,
                 identity(env, who), bar.advance,
             )
             for name, who in tried.items()
         }  # fmt: skip
+    for name in found:
+        found[name]["beside"] = {
+            other: beside(found[name]["success"], found[other]["success"])
+            for other in found if other != name
+        }  # fmt: skip
     result = {
         "env": env.id, "env_options": env.options, "policy": policy.path,
-        "checkpoint": options.checkpoint, "keep": config.keep, **found, "rounds": rounds,
-        "imagined_steps": sum(row["imagined_steps"] for row in rounds),
-        "minutes": sum(row["minutes"] for row in rounds),
+        "checkpoint": options.checkpoint, "keep": config.keep, "tried": found, "rounds": rounds,
+        "imagined_steps": {k: sum(r["imagined_steps"] for r in v) for k, v in rounds.items()},
+        "minutes": {k: sum(r["minutes"] for r in v) for k, v in rounds.items()},
     }  # fmt: skip
     write_json(folder / "result.json", result)
     write_report(result, folder)
     for name, row in found.items():
         low, high = row["wilson95"]
         print(f"{name}: success {row['success_rate']:.3f} [{low:.3f}, {high:.3f}]")
-    print(f"policy=… is {better.path}")
+    print(f"policy=… is {tried['improved'].path}")
     done(folder)

@@ -10,40 +10,57 @@ from worldmodel.report import Report
 
 def write_report(result: dict[str, Any], out: Path) -> None:
     """Write ``out/report.html`` from the ``result`` of `worldmodel agent`, and the films in it."""
-    rounds, imagined = result["rounds"], "imagined_success" in result["rounds"][0]
-    before, after = result["start"], result["improved"]
+    tried, rounds = result["tried"], result["rounds"]
     report = Report(
         "A policy trained inside the model",
-        f"{result['policy']} in {result['checkpoint']}, {len(rounds)} rounds, "
-        f"keep={result['keep']}; tried in {result['env']} on {after['episodes']} episodes",
+        f"{result['policy']} in {result['checkpoint']}, {len(rounds['improved'])} rounds, "
+        f"keep={result['keep']}; tried in {result['env']} on {tried['start']['episodes']} episodes",
     ).figures(
         {
-            "success in the simulator, before": _show(before),
-            "and after": _show(after),
-            "imagined env steps": f"{result['imagined_steps']:,}",
-            "minutes": f"{result['minutes']:.1f}",
+            "success in the simulator, before": _show(tried["start"]),
+            "and after": _show(tried["improved"]),
+            "imagined env steps": f"{result['imagined_steps']['improved']:,}",
+            "minutes": f"{result['minutes']['improved']:.1f}",
         }
     )
-    if imagined:
-        x, y = list(range(len(rounds))), [row["imagined_success"] for row in rounds]
-        lines = {"inside the model, as the policy was then": ([float(k) for k in x], y)}
-        report.heading("Success by round").chart(lines, x_label="round")
-    names = ("round", "imagined_success", "kept", "imagined_steps", "loss_plan", "minutes")
-    rows = [[_cell(row.get(name)) for name in names] for row in rounds]
-    report.heading("Rounds").table([name.replace("_", " ") for name in names], rows)
-    outcomes = sorted({*before["outcomes"], *after["outcomes"]})
-    report.heading("How the episodes ended in the simulator").table(
-        ["outcome", "before", "after"],
-        [[o, before["outcomes"].get(o, 0), after["outcomes"].get(o, 0)] for o in outcomes],
+    names = list(tried)
+    report.heading("In the simulator, the same episodes for all").table(
+        ["", "success, Wilson 95 %", *(f"won and lost beside: {name}" for name in names)],
+        [[name, _show(tried[name]), *(_beside(tried[name], o) for o in names)] for name in names],
+    ).text("p is that of the exact sign test over the episodes that only one of the two won.")
+    outcomes = sorted({o for row in tried.values() for o in row["outcomes"]})
+    report.heading("How the episodes ended there").table(
+        ["outcome", *names],
+        [[o, *(row["outcomes"].get(o, 0) for row in tried.values())] for o in outcomes],
     )
+    imagined = {
+        name: (
+            [float(k) for k in range(len(rows))], [row["imagined_success"] for row in rows]
+        )
+        for name, rows in rounds.items() if "imagined_success" in rows[0]
+    }  # fmt: skip
+    if imagined:
+        report.heading("Success by round, inside the model, as the policies were then")
+        report.chart(imagined, x_label="round")
+    columns = ("round", "imagined_success", "kept", "imagined_steps", "loss_plan", "minutes")
+    for name, rows in rounds.items():
+        report.heading(f"Rounds: {name}").table(
+            [column.replace("_", " ") for column in columns],
+            [[_cell(row.get(column)) for column in columns] for row in rows],
+        )
     report.heading("Imagined episodes of the last round that has any")
-    for row in reversed(rounds):
+    for row in reversed(rounds["improved"]):
         films = sorted((out / f"round-{row['round']}").glob("*.mp4"))
         if films:
             for film in films:
                 report.video(film, f"round {row['round']}, {film.stem} in the model's eyes")
             break
     report.write(out / "report.html")
+
+
+def _beside(tried: dict[str, Any], other: str) -> str:
+    pair = tried["beside"].get(other)
+    return f"{pair['won']}, {pair['lost']}; p = {pair['p']:.2g}" if pair else ""
 
 
 def _show(tried: dict[str, Any]) -> str:

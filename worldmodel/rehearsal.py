@@ -91,7 +91,10 @@ class Stage:
         model, memory, latest = self.model, self._memory, self._latest
         assert memory is not None
 
-        def run(act: Tensor, absent: Tensor, pose: Tensor, *noises: Tensor) -> Tensor:
+        def run(
+            act: Tensor, absent: Tensor, pose: Tensor, noise: Tensor, noise_change: Tensor
+        ) -> Tensor:  # fmt: skip
+            noises = noise, noise_change
             remember_act(model, memory, act, absent)
             latest.copy_(sample_next(model, memory, latest, noises, flow_steps)[0].clamp(-1, 1))
             remember_obs(model, memory, latest, pose, pose.new_zeros(1))
