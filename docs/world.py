@@ -44,6 +44,7 @@ from worldmodel.episode import Episode
 from worldmodel.model import WorldModel
 from worldmodel.objective import ObjectiveConfig
 from worldmodel.optim import OptimConfig
+from worldmodel.rehearsal import REFRESH
 from worldmodel.settle import settled
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import DataSpec
@@ -361,6 +362,8 @@ def learn(
     began = saved = said = time.monotonic()
     while (done := (time.monotonic() - began) / (60 * args.minutes)) < 1:
         steps = max(state.step + 1, round(state.step / max(done, 1e-3)))  # at this pace
+        if state.step % REFRESH == 0 and fed.look():  # what was dreamt is of the windows before
+            windows = fed.windows(config.segment, initial.config.chunk)
         batch, dreamt, robot = next_batch(state, windows, config, context)
         rows.append(train_step(state, batch, frames, steps, context, dreamt, robot))
         now = time.monotonic()
@@ -383,8 +386,6 @@ def learn(
                   f"/s, {fed}: {shown}", flush=True)  # fmt: skip
             rows, said = [], now
             alive(supplier)
-            if fed.look():
-                windows, state.dreams = fed.windows(config.segment, initial.config.chunk), None
         if now - saved > 30:
             checkpoint.save(out / "latest", state.teacher, {})
             saved = time.monotonic()

@@ -196,6 +196,7 @@ def crew(
     envs = [make_env() for _ in range(min(config.side_by_side, config.per_file))]
     mistaken = make_mistaken(envs[0]) if make_mistaken else None
     student = make_student(envs[0]) if make_student else None
+    config = config if mistaken else replace(config, mistaken=0.0)
     return Crew(envs, make_policy(envs[0]), mistaken, student, spec, config)
 
 
