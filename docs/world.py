@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from worldmodel import checkpoint
+from worldmodel.batches import next_batch
 from worldmodel.collect import CollectConfig, Crew, gather
 from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
 from worldmodel.dataset import STREAMS, Dataset, outcomes
@@ -49,7 +50,7 @@ from worldmodel.settle import settled
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import DataSpec
 from worldmodel.starts import Starts, save_starts
-from worldmodel.train import TrainConfig, next_batch, train, train_step
+from worldmodel.train import TrainConfig, train, train_step
 from worldmodel.train_state import TrainState
 from worldmodel.trials import end_with_parent
 from worldmodel.widen import in_unit

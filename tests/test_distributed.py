@@ -16,10 +16,10 @@ import together
 import torch
 
 from worldmodel import checkpoint
+from worldmodel.batches import own_seed
 from worldmodel.distributed import Ranks
 from worldmodel.errors import UserError
 from worldmodel.log import read_metrics
-from worldmodel.train import own_seed
 
 HERE = Path(__file__).parent
 

@@ -97,6 +97,7 @@ def run_bench_rollout(
     report = Report("Speed of imagining")
     steps = [100.0 * (i + 1) for i in range(len(curve))]
     report.chart({"step": (steps, curve)}, x_label="env step", y_label="ms per step")
+    write_json(folder / "curve.json", {"env_step": steps, "ms_per_step": curve})
     write_table(report, {"checkpoint": options.checkpoint, **result}, folder)
 
 
