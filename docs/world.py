@@ -59,10 +59,11 @@ from worldmodel.windows import EpisodeInfo, Windows
 ENV = EnvConfig("worldmodel/PickCan-v0", options={"pose": "mixed", "reward": "dense"})
 FIRST_SEED = 20_000_000
 TAUGHT = CollectConfig(seed=FIRST_SEED)  # for the policies
-MIXED = CollectConfig(explore=0.6, mistaken=0.667, seed=FIRST_SEED + 1_000_000)
-ACTED = CollectConfig(keep="all", teach=False, action_noise=0.0, burst=0.0)
+LINGER = 12  # env steps after a success, scripted
+MIXED = CollectConfig(explore=0.6, mistaken=0.667, seed=FIRST_SEED + 1_000_000, linger=LINGER)
+ACTED = CollectConfig(keep="all", teach=False, action_noise=0.0, burst=0.0, linger=LINGER)
 DREAM = 60  # env steps that a policy acts inside
-NOISE = (0.0, 0.0, 0.0, 0.1, 0.2)  # on actions, drawn from these
+NOISE = (0.0, 0.0, 0.1, 0.15, 0.2)  # on actions, drawn from these
 PLANS = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0)
 
 
@@ -102,7 +103,13 @@ def act_out(feed: Path, spec: DataSpec, seeds: list[int], actions: np.ndarray) -
     """What really follows from ``actions`` (N, T, A) in the episodes of these seeds."""
     disturb = [executor(spec, seed, ACTED, phases=False) for seed in seeds]
     episodes = run_episodes(
-        envs(len(seeds)), Recorded(actions), spec, seeds, disturb, longest=actions.shape[1]
+        envs(len(seeds)),
+        Recorded(actions),
+        spec,
+        seeds,
+        disturb,
+        longest=actions.shape[1],
+        linger=actions.shape[1],
     )
     write(feed / f"{seeds[0]}.npz", spec, episodes, [False] * len(episodes))
 

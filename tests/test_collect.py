@@ -175,6 +175,31 @@ def test_failures_are_tried_again_or_kept(tmp_path: Path) -> None:
         collect_toys(tmp_path / "never", lazy=1, config=config("success"))
 
 
+def test_an_episode_lingers_after_its_success_which_is_paid_for_once(tmp_path: Path) -> None:
+    """Beside the same episodes that end there; a failure is over at once."""
+    config = CollectConfig(episodes=4, seed=100, workers=1, keep="all")
+    for n in (0, 3):
+        collect_toys(tmp_path / str(n), config=replace(config, linger=n), lazy=2)
+    a, b = Dataset(tmp_path / "0"), Dataset(tmp_path / "3")
+    won = [e.success for e in a.episodes]
+    assert won == [e.success for e in b.episodes] == [False, True, False, True]
+    for e, f in zip(a.episodes, b.episodes, strict=True):
+        assert f.length == e.length + 3 * e.success
+        assert e.outcome == f.outcome
+        ours, theirs = (
+            {k: d.stream(k)[g.start : g.start + g.length + 1] for k in ("proprio", "outcome")}
+            for d, g in ((a, e), (b, f))
+        )
+        n = e.length + 1
+        np.testing.assert_array_equal(ours["proprio"], theirs["proprio"][:n])
+        np.testing.assert_array_equal(ours["outcome"][:, :3], theirs["outcome"][:n, :3])
+        success, reward, terminated, value = theirs["outcome"][n:].T
+        assert (success == 1).all()
+        assert (terminated == 1).all()
+        assert not reward.any()
+        assert not value.any()
+
+
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
     collect_toys(tmp_path, config=CollectConfig(episodes=2, seed=100, workers=1))
     with pytest.raises(UserError, match=r"seed was 100, is 101.*another out="):

@@ -75,6 +75,14 @@ class CollectConfig:
             "student's own mistakes"
         },
     )
+    linger: int = field(
+        default=0,
+        metadata={
+            "help": "steps that an episode goes on once its task is done. A model that has never "
+            "seen what follows loses picture and success where it reads that a step late; not "
+            "every env can do it"
+        },
+    )
     side_by_side: int = field(
         default=1,
         metadata={
@@ -88,10 +96,10 @@ class CollectConfig:
     def __post_init__(self) -> None:
         parse_shard(self.shard)
         counts = self.episodes, self.side_by_side, self.per_file
-        if min(counts) < 1 or self.workers < 0 or self.seed < 0:
+        if min(counts) < 1 or min(self.workers, self.seed, self.linger) < 0:
             raise ValueError(
-                "expected episodes, side_by_side and per_file >= 1, workers and seed >= 0; got "
-                f"{', '.join(map(str, counts))}, {self.workers}, {self.seed}"
+                "expected episodes, side_by_side and per_file >= 1, workers, seed and linger >= 0; "
+                f"got {', '.join(map(str, counts))}, {self.workers}, {self.seed}, {self.linger}"
             )
         shares = self.burst, self.explore, self.mistaken
         if not (0 <= self.action_noise <= 2 and all(0 <= share <= 1 for share in shares)):
@@ -223,7 +231,9 @@ def gather(crew: Crew, number: int) -> tuple[list[Episode], list[bool], int]:
         ]
         policy = mistaken if errs and mistaken else expert
         leads = None if explores else student
-        episodes = run_episodes(envs[: len(now)], policy, spec, seeds, disturb, leads)
+        episodes = run_episodes(
+            envs[: len(now)], policy, spec, seeds, disturb, leads, linger=config.linger
+        )
         todo = [pair for pair in todo if pair not in now]
         attempts += len(now)
         for (i, j), episode in zip(now, episodes, strict=True):
@@ -276,7 +286,7 @@ def _named(config: CollectConfig) -> dict[str, Any]:
     values = asdict(replace(config, workers=0))
     del values["side_by_side"]
     values["shard"] = values.pop("per_file")  # its name when the first folders were written
-    for name in ("teach", "student"):  # which they don't say
+    for name in ("teach", "student", "linger"):  # which they don't say
         if values[name] == getattr(CollectConfig, name):
             del values[name]
     return values

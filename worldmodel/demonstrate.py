@@ -33,10 +33,12 @@ class _Take:
     seed: int
     disturb: Executor
     led: range  # steps in which the student acts
+    linger: int  # steps that are left once the task is done
     obs: list[dict[str, np.ndarray]]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     outcome: str = ""
-    over: bool = False
+    done: bool = False  # the task
+    over: bool = False  # the episode
 
     def step(self, wanted: np.ndarray, student: np.ndarray | None) -> None:
         n = len(self.rows)
@@ -46,10 +48,15 @@ class _Take:
             executed = self._sound(student)
         obs, reward, terminated, truncated, info = self.env.step(executed)
         success = succeeded(info)
+        if self.done:  # it stays so, and was paid for
+            reward, terminated, success = 0.0, True, True
+            self.linger -= 1
+        else:
+            self.outcome = str(info.get("outcome", "success" if success else "failure"))
         self.rows.append((executed, wanted, reward, terminated, truncated, success))
         self.obs.append(obs)
-        self.outcome = str(info.get("outcome", "success" if success else "failure"))
-        self.over = terminated or truncated
+        self.done |= success
+        self.over = truncated or (terminated and not (success and self.linger))
 
     def _sound(self, action: np.ndarray) -> np.ndarray:
         if not np.isfinite(action).all():
@@ -73,14 +80,16 @@ class _Take:
 def run_episodes(
     envs: Sequence[Any], policy: Actor, spec: DataSpec, seeds: Sequence[int],
     disturb: Sequence[Executor], student: Actor | None = None, longest: int | None = None,
+    linger: int = 0,
 ) -> list[Episode]:  # fmt: skip
     """One episode in each env, side by side, of up to ``longest`` steps (None: as long as the env
-    has it); a ``student`` leads in a stretch of each.
+    has it); a ``student`` leads in a stretch of each. They go on for ``linger`` steps once the task
+    is done: those are successes too, without reward.
 
     UserError when an env or who acts gives something that is not finite.
     """
     takes = [
-        _Take(env, seed, executor, stretch(np.random.default_rng([seed, 2])),
+        _Take(env, seed, executor, stretch(np.random.default_rng([seed, 2])), linger,
               [env.reset(seed=seed)[0]])
         for env, seed, executor in zip(envs, seeds, disturb, strict=True)
     ]  # fmt: skip
