@@ -138,6 +138,10 @@ def learn(place: str, seed: int, chosen: argparse.Namespace, probe: StateProbe) 
     """Train one agent, try it before and after, and write its folder."""
     folder = chosen.out / f"{place}-{seed}"
     if (folder / "result.json").exists():
+        done = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        asked = {"world": chosen.world, "reward": chosen.reward}
+        if changed := [f"{k}={done[k]}" for k, v in asked.items() if done[k] != v]:
+            raise SystemExit(f"{folder} was made with {', '.join(changed)}; give another --out")
         return
     seen = Reading(make(place, chosen.world, seed), probe, chosen.reward == "pictures")
     venv = VecNormalize(seen, gamma=WORDS["gamma"])
@@ -279,7 +283,12 @@ def main() -> None:
     if chosen.collect:
         folders = sorted(f.parent for f in chosen.out.glob("model-*/agent.safetensors"))
         config = CollectConfig(
-            episodes=chosen.collect * len(folders), seed=COLLECT_SEED, keep="all", teach=False
+            episodes=chosen.collect * len(folders),
+            seed=COLLECT_SEED,
+            keep="all",
+            teach=False,
+            action_noise=0.0,
+            burst=0.0,
         )
         collect(make_env, partial(Agents, folders), config, chosen.out / "episodes")
 

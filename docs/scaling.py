@@ -77,7 +77,7 @@ def kept_bytes(spec: DataSpec, config: ModelConfig, steps: int) -> int:
     segment, generator = random_segments(spec, 1, steps, config.chunk), torch.Generator()
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x)
     with hooks:
-        self_flow_loss(model, head, model, segment, ObjectiveConfig(), generator)
+        self_flow_loss(model, head, model, segment, ObjectiveConfig("self_flow"), generator)
     return sum(kept.values())
 
 
@@ -118,7 +118,7 @@ def main() -> None:
 
     spec = untrained_spec(EnvConfig())
     config = build(ModelConfig, compose("train", [f"model={a.model}"])["model"])
-    objective, training = ObjectiveConfig(), TrainConfig()
+    objective, training = ObjectiveConfig("self_flow"), TrainConfig()
     T, J = training.segment, next_count(training.segment, objective)
     model, head = WorldModel(spec, config), representation_head(config.trunk.width)
     P, trained = parameter_count(model), parameter_count(model) + parameter_count(head)

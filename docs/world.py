@@ -4,13 +4,14 @@
 
 Three things happen side by side. *Simulators* (processes) collect demonstrations, explorations and
 mistakes, as `worldmodel collect` does; then they act out what policies did inside the model, and
-what they do outside it. *Policies* of all qualities come from a small training of plans alone. The
+what they do outside it. *Policies* of all qualities come from a small training of plans alone (or
+from ``--policies``). The
 *training* goes on from ``--init`` on whatever is there by then, and every half minute gives its
 weights to those policies, to act in. So the model sees what really follows from actions that were
 chosen inside it: an agent goes where the model is kind, and nobody else's data show what is there.
 
-No videos are written: episodes go through ``--feed``, a folder in memory. The result is
-``OUT/checkpoint``, in bf16. Nothing is resumed: it is a matter of minutes on a GPU.
+No videos are written: episodes go through ``--feed``, in memory where there is /dev/shm. The result
+is ``OUT/checkpoint``, in bf16. Nothing is resumed: it is a matter of minutes on a GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -48,7 +49,7 @@ from worldmodel.optim import OptimConfig
 from worldmodel.rehearsal import REFRESH
 from worldmodel.settle import settled
 from worldmodel.shipped import find_checkpoint
-from worldmodel.spec import DataSpec
+from worldmodel.spec import DataSpec, check_compatible
 from worldmodel.starts import Starts, save_starts
 from worldmodel.train import TrainConfig, train, train_step
 from worldmodel.train_state import TrainState
@@ -148,6 +149,7 @@ def write(file: Path, spec: DataSpec, episodes: list[Episode], shown: list[bool]
     }
     arrays = {name: np.concatenate(parts) for name, parts in streams.items()}
     arrays["length"] = np.array([len(e) for e in episodes])
+    arrays["known"] = np.array([e.known for e in episodes])
     arrays["shown"], arrays["success"] = np.array(shown), np.array([e.succeeded for e in episodes])
     hidden = file.with_suffix(".part")
     with hidden.open("wb") as out:
@@ -177,12 +179,15 @@ def supply(args: argparse.Namespace, out: Path, feed: Path, spec: DataSpec) -> N
         for file in (out / "taught").glob("*.npz"):
             shutil.copy(file, feed)
         (out / "begin").touch()
+        learner = context.Process(target=learn_policies, args=(args, out, spec), daemon=True)
         if not args.policies:
-            context.Process(target=learn_policies, args=(args, out, spec), daemon=True).start()
+            learner.start()
         rng, pending, seed = np.random.default_rng(0), [], FIRST_SEED + 2_000_000
         while not (out / "stop").exists():
             who, world = someone(rng, out, args), out / "latest"
-            if who is None or not (world / "config.json").exists():
+            if not args.policies and learner.exitcode:
+                raise SystemExit(f"the training of policies ended with {learner.exitcode}")
+            if not (world / "config.json").exists():
                 time.sleep(1)
                 continue
             seeds = list(range(seed, seed + args.together))
@@ -195,19 +200,20 @@ def supply(args: argparse.Namespace, out: Path, feed: Path, spec: DataSpec) -> N
             seed += 12
             while len([p for p in pending if not p.done()]) > 2 * args.workers:
                 time.sleep(0.2)
-            finish([p for p in pending if p.done()])
-            pending = [p for p in pending if not p.done()]
+            over = {p for p in pending if p.done()}
+            finish(over)
+            pending = [p for p in pending if p not in over]
         finish(pending)
 
 
-def finish(futures: list[Future]) -> None:
+def finish(futures: Collection[Future]) -> None:
     """Wait for them; raises what went wrong there."""
     for future in wait(futures).done:
         future.result()
 
 
-def someone(rng: np.random.Generator, out: Path, args: argparse.Namespace) -> PolicyConfig | None:
-    """One of the policies that there are by now, or the model's own, with noise or without."""
+def someone(rng: np.random.Generator, out: Path, args: argparse.Namespace) -> PolicyConfig:
+    """One of the policies that there are by now, or that of ``--init``, with noise or without."""
     folder = Path(args.policies or out / "policies")
     made = [p.parent for p in sorted(folder.glob("checkpoints/*/config.json"))]
     path = rng.choice([str(p) for p in [*made, find_checkpoint(args.init)]])
@@ -254,13 +260,15 @@ def joined(
 ) -> tuple[dict[str, np.ndarray], list[EpisodeInfo]]:
     """Streams and episodes of several files as one."""
     arrays = {k: np.concatenate([c[k] for c in chunks]) for k in STREAMS}
-    length, shown, success = (
-        np.concatenate([c[k] for c in chunks]) for k in ("length", "shown", "success")
+    length, shown, success, known = (
+        np.concatenate([c[k] for c in chunks]) for k in ("length", "shown", "success", "known")
     )
     start = np.cumsum(length + 1) - length - 1
     infos = [
-        EpisodeInfo(i, int(n), int(s), bool(won), 0, "", bool(show))
-        for i, (n, s, won, show) in enumerate(zip(length, start, success, shown, strict=True))
+        EpisodeInfo(i, int(n), int(s), bool(won), 0, "", bool(show), bool(acted))
+        for i, (n, s, won, show, acted) in enumerate(
+            zip(length, start, success, shown, known, strict=True)
+        )
     ]
     return arrays, infos
 
@@ -316,6 +324,7 @@ class Fed:
             "length": [e.length for e in dataset.episodes],
             "shown": [e.demonstration for e in dataset.episodes],
             "success": [e.success for e in dataset.episodes],
+            "known": [e.known for e in dataset.episodes],
         }
         streams = {name: dataset.stream(name) for name in STREAMS}
         self.add({**streams, **{name: np.array(values) for name, values in told.items()}})
@@ -364,7 +373,9 @@ def learn(
         alive(supplier)
         time.sleep(0.5)
     for folder in args.data:
-        fed.add_dataset(Dataset(folder))
+        dataset = Dataset(folder)
+        check_compatible(dataset.spec, initial.spec)
+        fed.add_dataset(dataset)
     fed.look()
     windows, rows = fed.windows(config.segment, initial.config.chunk), []
     began = saved = said = time.monotonic()
@@ -441,14 +452,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/world"))
     args = parser.parse_args()
     out: Path = args.out
-    if (out / "latest").exists():
+    if out.exists():
         raise SystemExit(f"{out} is there already; choose another --out")
+    if args.policies and not list(Path(args.policies).glob("checkpoints/*/config.json")):
+        raise SystemExit(f"--policies: there are no checkpoints/ in {args.policies}")
+    if args.feed and Path(args.feed).exists() and any(Path(args.feed).iterdir()):
+        raise SystemExit(f"--feed: {args.feed} is not empty")
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     initial = checkpoint.load(find_checkpoint(args.init)).model
     initial = in_unit(initial, 0.05)
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
-        feed = Path(args.feed or stack.enter_context(tempfile.TemporaryDirectory(dir=memory)))
+        temporary = tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True)
+        feed = Path(args.feed or stack.enter_context(temporary))
         feed.mkdir(exist_ok=True)
         (out / "taught").mkdir(parents=True)
         supplier = context.Process(target=supply, args=(args, out, feed, initial.spec))

@@ -124,6 +124,17 @@ def test_nothing_to_imitate_is_an_error_that_says_what_to_do(data, tmp_path, mon
         run(data, tmp_path)
 
 
+def test_a_control_that_never_succeeds_goes_on(data, tmp_path, monkeypatch) -> None:
+    def lost(*args):
+        return [(i, dataclasses.replace(e, success=False)) for i, e in episodes(*args)]
+
+    monkeypatch.setattr(agent, "play", lost)
+    rounds = run(data, tmp_path, keep="shuffled")
+    assert [row["kept"] for row in rounds] == [0, 0]
+    assert kept(tmp_path / "round-1") == []
+    assert run(data, tmp_path, keep="shuffled") == rounds
+
+
 def test_half_of_what_is_trained_on_are_demonstrations(data) -> None:
     shown = sum(e.length for e in data.episodes)
     practised = [

@@ -200,10 +200,33 @@ def test_an_episode_lingers_after_its_success_which_is_paid_for_once(tmp_path: P
         assert not value.any()
 
 
+class Praised(ToyEnv):
+    """Tells success once, which ends nothing: only its clock does."""
+
+    def step(self, action):
+        obs, _, _, truncated, info = super().step(action)
+        return obs, 1.0, False, truncated, {**info, "success": self.n == 3, "outcome": str(self.n)}
+
+
+@pytest.mark.parametrize("linger", [0, 2])
+def test_a_success_that_ends_nothing_ends_nothing(linger: int) -> None:
+    env = Praised(limit=6)
+    spec, config = spec_of_env(env), CollectConfig()
+    disturb = [executor(spec, 1, config, phases=False)]
+    (episode,) = run_episodes([env], ToyPolicy(env), spec, [1], disturb, linger=linger)
+    assert episode.success.tolist() == [n == 3 for n in range(1, 7)]
+    assert (episode.reward == 1).all()
+    assert not episode.terminated.any()
+    assert episode.outcome == "6"
+
+
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
-    collect_toys(tmp_path, config=CollectConfig(episodes=2, seed=100, workers=1))
+    first = CollectConfig(episodes=2, seed=100, workers=1, linger=2)
+    collect_toys(tmp_path, config=first)
     with pytest.raises(UserError, match=r"seed was 100, is 101.*another out="):
-        collect_toys(tmp_path, config=CollectConfig(episodes=2, seed=101, workers=1))
+        collect_toys(tmp_path, config=replace(first, seed=101))
+    with pytest.raises(UserError, match=r"linger was 2, is None"):
+        collect_toys(tmp_path, config=replace(first, linger=0))
 
 
 def test_noise_is_executed_and_the_clean_action_is_the_label() -> None:

@@ -4,7 +4,8 @@ Each round the policy plays episodes inside the model, from real first observati
 model reads as successes are kept and, with the demonstrations it began with, refit (self-imitation
 filtered by success, as in [Oh et al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv
 2308.08998]). Two controls answer whether imagination did it: ``keep=shuffled`` keeps as many
-episodes without looking at how they went, ``keep=nothing`` only trains on, for as long.
+episodes without looking at how they went, ``keep=nothing`` only trains on, for as long
+(``controls=true`` of `worldmodel agent` trains both beside it).
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def _practise(
         "round": k, "imagined_success": len(kept) / len(episodes), "kept": len(kept),
         "imagined_steps": sum(map(len, episodes)), "minutes": (time.monotonic() - began) / 60,
     }  # fmt: skip
-    if not kept:
+    if not kept and config.keep == "success":
         raise RunError(
             f"round {k}: none of {len(episodes)} imagined episodes is read as a success, so there "
             "is nothing to imitate; begin with a better policy (more demonstrations), or raise "
@@ -163,6 +164,8 @@ def _film(episodes: Sequence[ImaginedEpisode], folder: Path, world: WorldModel) 
 
 
 def _pack(episodes: Sequence[ImaginedEpisode]) -> dict[str, torch.Tensor]:
+    if not episodes:
+        return {"length": torch.zeros(0, dtype=torch.int64), "success": torch.zeros(0)}
     streams = {
         name: torch.from_numpy(np.concatenate([getattr(e, name) for e in episodes]))
         for name in ("images", "proprio", "action")

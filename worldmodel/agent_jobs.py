@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
+from worldmodel.errors import UserError
 from worldmodel.files import write_json
 from worldmodel.jobs import done, model_of, open_dataset
 from worldmodel.log import progress
@@ -53,6 +54,8 @@ def run_agent(
     from worldmodel.spec import check_compatible
     from worldmodel.starts import load_starts
 
+    if options.controls and config.keep != "success":
+        raise UserError(f"controls=true goes with keep=success, got keep={config.keep}")
     place = find_checkpoint(options.checkpoint)
     world, start = placed(checkpoint.load(place).model, sampler), model_of(policy)
     check_compatible(world.spec, start.spec)
@@ -61,9 +64,10 @@ def run_agent(
     starts = load_starts(options.starts or place, world.spec)
     about = identity(env, policy) | {
         "checkpoint": options.checkpoint, "weights": weights_sha256(place),
-        "data": str(options.data), "starts": options.starts,
-        **dataclasses.asdict(config), **dataclasses.asdict(sampler),
+        "data": str(options.data), "starts": options.starts, **dataclasses.asdict(config),
+        "sampler": dataclasses.asdict(sampler),
     }  # fmt: skip
+    del about["workers"], about["sampler"]["device"]
     claim(folder / "agent.json", about, "training")
     arms = {"improved": (config.keep, folder)}
     if options.controls:

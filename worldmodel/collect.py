@@ -78,16 +78,16 @@ class CollectConfig:
     linger: int = field(
         default=0,
         metadata={
-            "help": "steps that an episode goes on once its task is done. A model that has never "
-            "seen what follows loses picture and success where it reads that a step late; not "
-            "every env can do it"
+            "help": "steps that an episode goes on once its task is done; in demonstrations what "
+            "the policy does then is learned too. A model that has never seen what follows loses "
+            "picture and success where it reads that a step late. Not every env can do it"
         },
     )
     side_by_side: int = field(
         default=1,
         metadata={
-            "help": "episodes at once in each process: one call of a model's policy acts in all of "
-            "them, in less time than one after another"
+            "help": "episodes at once in each process, up to per_file: one call of a model's "
+            "policy acts in all of them, in less time than one after another"
         },
     )
     per_file: int = field(default=10, metadata={"help": "episodes per file"})
@@ -298,8 +298,10 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     if file.exists():
         before = lerobot.read_json(file)
         for part in ("config", "spec"):
-            for key, now in identity[part].items():
-                was = before.get(part, {}).get(key)
+            theirs, ours = before.get(part, {}), identity[part]
+            # a spec may have got further entries since; a config leaves out some as they are
+            for key in {**(theirs if part == "config" else {}), **ours}:
+                was, now = theirs.get(key), ours.get(key)
                 if was != (list(now) if isinstance(now, tuple) else now):
                     raise UserError(
                         f"{out} holds data of another configuration: {key} was {was}, is {now}. "

@@ -87,7 +87,7 @@ COMMANDS: dict[str, Command] = {
         "a resumable state, metrics.jsonl, metrics.csv and report.html. On several GPUs: "
         "`torchrun --nproc_per_node=8 -m worldmodel train … out=…` (docs/scaling.md).",
         examples=(
-            "worldmodel train data=data/pick_can model=tiny objective=self_flow",
+            "worldmodel train data=data/pick_can model=tiny",
             "worldmodel train data=data/pick_can steps=2000 optim.lr=3e-4 out=runs/train/mine",
             "worldmodel train data=data/pick_can out=runs/train/mine resume=true",
         ),
@@ -159,11 +159,11 @@ COMMANDS: dict[str, Command] = {
         summary="a policy that gets better inside the model, and is then tried in the simulator",
         details="Each round the policy plays episodes inside the model; those that the model reads "
         "as successes are imitated, together with the demonstrations it began with. No simulator "
-        "step in training. Controls: keep=shuffled, keep=nothing. Kill it at any moment: the same "
-        "command with the same out= goes on.",
+        "step in training. controls=true trains two controls beside it, for one table. Kill it at "
+        "any moment: the same command with the same out= goes on.",
         examples=(
             "worldmodel agent policy=runs/train/few data=data/few starts=data/pick_can",
-            "worldmodel agent policy=runs/train/few data=data/few keep=shuffled out=runs/agent/c",
+            "worldmodel agent policy=runs/train/few data=data/few controls=true out=runs/agent/few",
         ),
         parts=(
             "worldmodel.agent_jobs:AgentOptions",

@@ -37,7 +37,7 @@ class _Take:
     obs: list[dict[str, np.ndarray]]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     outcome: str = ""
-    done: bool = False  # the task
+    done: bool = False  # the task, and now it lingers
     over: bool = False  # the episode
 
     def step(self, wanted: np.ndarray, student: np.ndarray | None) -> None:
@@ -55,8 +55,8 @@ class _Take:
             self.outcome = str(info.get("outcome", "success" if success else "failure"))
         self.rows.append((executed, wanted, reward, terminated, truncated, success))
         self.obs.append(obs)
-        self.done |= success
-        self.over = truncated or (terminated and not (success and self.linger))
+        self.done |= success and terminated and self.linger > 0
+        self.over = truncated or (terminated and not (self.done and self.linger))
 
     def _sound(self, action: np.ndarray) -> np.ndarray:
         if not np.isfinite(action).all():

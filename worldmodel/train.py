@@ -1,4 +1,4 @@
-"""Training, from top to bottom: windows of episodes -> Self-Flow loss -> EMA weights on disk."""
+"""Training, from top to bottom: windows of episodes -> objective's loss -> EMA weights on disk."""
 
 from __future__ import annotations
 
