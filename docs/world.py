@@ -62,9 +62,12 @@ FIRST_SEED = 20_000_000
 TAUGHT = CollectConfig(seed=FIRST_SEED)  # for the policies
 LINGER = 12  # env steps after a success, scripted
 MIXED = CollectConfig(explore=0.6, mistaken=0.667, seed=FIRST_SEED + 1_000_000, linger=LINGER)
-ACTED = CollectConfig(keep="all", teach=False, action_noise=0.0, burst=0.0, linger=LINGER)
+ACTED = CollectConfig(
+    episodes=12, per_file=12, side_by_side=12,
+    keep="all", teach=False, action_noise=0.0, burst=0.0, linger=LINGER,
+)  # fmt: skip
 DREAM = 60  # env steps that a policy acts inside
-NOISE = (0.0, 0.0, 0.1, 0.15, 0.2)  # on actions, drawn from these
+NOISE = (0.0, 0.0, 0.0, 0.1, 0.15, 0.2)  # on actions, drawn from these
 PLANS = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0)
 
 
@@ -166,7 +169,7 @@ def supply(args: argparse.Namespace, out: Path, feed: Path, spec: DataSpec) -> N
     context = multiprocessing.get_context("spawn")
     expert = PolicyConfig()
     mixed = dataclasses.replace(MIXED, episodes=args.episodes)
-    few = dataclasses.replace(TAUGHT, episodes=args.taught)
+    few = dataclasses.replace(TAUGHT, episodes=max(args.taught))
     with ProcessPoolExecutor(args.workers, context, initializer=begin_simulator) as pool:
 
         def all_of(config: CollectConfig, where: Path) -> list[Future]:
@@ -175,13 +178,14 @@ def supply(args: argparse.Namespace, out: Path, feed: Path, spec: DataSpec) -> N
 
         taught = [] if args.policies else all_of(few, out / "taught")
         rest = all_of(mixed, feed)
-        finish([*taught, *rest])
-        for file in (out / "taught").glob("*.npz"):
-            shutil.copy(file, feed)
-        (out / "begin").touch()
+        finish(taught)
         learner = context.Process(target=learn_policies, args=(args, out, spec), daemon=True)
         if not args.policies:
             learner.start()
+        for file in (out / "taught").glob("*.npz"):
+            shutil.copy(file, feed)
+        finish(rest)
+        (out / "begin").touch()
         rng, pending, seed = np.random.default_rng(0), [], FIRST_SEED + 2_000_000
         while not (out / "stop").exists():
             who, world = someone(rng, out, args), out / "latest"
@@ -195,9 +199,10 @@ def supply(args: argparse.Namespace, out: Path, feed: Path, spec: DataSpec) -> N
                 pending.append(pool.submit(act_out, feed, spec, part, actions))
             seed += args.together
             there = dataclasses.replace(who, device="cpu")
-            acted = dataclasses.replace(ACTED, episodes=12, per_file=12, side_by_side=12, seed=seed)
-            pending.append(pool.submit(collect, feed, spec, acted, 0, there))
-            seed += 12
+            for _ in range(max(1, args.together // 48)):
+                acted = dataclasses.replace(ACTED, seed=seed)
+                pending.append(pool.submit(collect, feed, spec, acted, 0, there))
+                seed += acted.episodes
             while len([p for p in pending if not p.done()]) > 2 * args.workers:
                 time.sleep(0.2)
             over = {p for p in pending if p.done()}
@@ -215,7 +220,7 @@ def finish(futures: Collection[Future]) -> None:
 def someone(rng: np.random.Generator, out: Path, args: argparse.Namespace) -> PolicyConfig:
     """One of the policies that there are by now, or that of ``--init``, with noise or without."""
     folder = Path(args.policies or out / "policies")
-    made = [p.parent for p in sorted(folder.glob("checkpoints/*/config.json"))]
+    made = [p.parent for p in sorted(folder.glob("**/checkpoints/*/config.json"))]
     path = rng.choice([str(p) for p in [*made, find_checkpoint(args.init)]])
     noise = float(rng.choice(NOISE))
     return PolicyConfig(name="checkpoint", path=path, noise=noise, device=args.device)
@@ -240,14 +245,15 @@ def learn_policies(args: argparse.Namespace, out: Path, spec: DataSpec) -> None:
     begin_simulator()
     files = sorted((out / "taught").glob("*.npz"))
     arrays, infos = joined([load(file) for file in files])
-    windows = Windows(arrays, infos, 1, 8)
     config = TrainConfig(
         steps=args.policy_updates, batch=64, segment=1, rehearse=0.0, robot_samples=0,
         device=args.device, keep_every=max(1, args.policy_updates // 8), validate_every=10**6,
         validate_windows=8, threads=1,
     )  # fmt: skip
     size = checkpoint.load(find_checkpoint(args.init)).model.config
-    train(windows, windows, spec, size, PLANS, OptimConfig(), config, out / "policies")
+    for count in args.taught:
+        windows, where = Windows(arrays, infos[:count], 1, size.chunk), out / "policies" / str(count)
+        train(windows, windows, spec, size, PLANS, OptimConfig(), config, where)
 
 
 def load(file: Path) -> dict[str, np.ndarray]:
@@ -438,13 +444,16 @@ def main() -> None:
         help="a training with keep_every=…, whose checkpoints act "
         "('': one of its own, from --taught demonstrations)",
     )
-    parser.add_argument("--taught", type=int, default=350, help="demonstrations for the policies")
-    parser.add_argument("--policy-updates", type=int, default=1600, help="of that training")
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument(
+        "--taught", type=int, nargs="+", default=[150, 350],
+        help="demonstrations for the policies: of the first training, of the next, …",
+    )  # fmt: skip
+    parser.add_argument("--policy-updates", type=int, default=1600, help="of each such training")
+    parser.add_argument("--batch", type=int, default=384)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--rehearse-steps", type=int, default=40)
     parser.add_argument("--next-ratio", type=float, default=1.0, help="of frames denoised")
-    parser.add_argument("--together", type=int, default=96, help="worlds acted in at once")
+    parser.add_argument("--together", type=int, default=192, help="worlds acted in at once")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=1, help="of the training, on a CPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -454,7 +463,7 @@ def main() -> None:
     out: Path = args.out
     if out.exists():
         raise SystemExit(f"{out} is there already; choose another --out")
-    if args.policies and not list(Path(args.policies).glob("checkpoints/*/config.json")):
+    if args.policies and not list(Path(args.policies).glob("**/checkpoints/*/config.json")):
         raise SystemExit(f"--policies: there are no checkpoints/ in {args.policies}")
     if args.feed and Path(args.feed).exists() and any(Path(args.feed).iterdir()):
         raise SystemExit(f"--feed: {args.feed} is not empty")

@@ -47,12 +47,15 @@ class PickCanExpert:
 
 
 class MistakenExpert(PickCanExpert):
-    """The same, wrong about where the can is: half of the time by centimetres, so that it closes
-    beside the can, pushes it, tips it or holds it by the rim, half of the time altogether, so that
-    its motion tells nothing of the can. It lifts an empty hand, and after every attempt errs anew.
+    """The same, wrong about where the can is: half of the time by a centimetre or two and some
+    degrees, as a policy is that has learned nearly enough, so that it takes the can, or just not;
+    a quarter of the time by more, so that it closes beside the can, pushes it, tips it or holds it
+    by the rim; and else altogether, so that its motion tells nothing of the can. It lifts an empty
+    hand, and after every attempt errs anew.
     """
 
-    ERROR = 0.02, 0.09  # m, least and most of the small errors; the open hand spans 0.08 m
+    NEAR = 0.012, 0.4  # m and rad, standard deviations of the smallest errors
+    ERROR = 0.02, 0.09  # m, least and most of the middle ones; the open hand spans 0.08 m
 
     def __init__(self, env: PickCan, np_random: np.random.Generator) -> None:
         super().__init__(env, np_random)
@@ -61,7 +64,12 @@ class MistakenExpert(PickCanExpert):
 
     def _err(self) -> None:
         rng, env = self.np_random, self.env
-        if rng.random() < 0.5:
+        how = rng.random()
+        if how < 0.5:
+            place, turn = self.NEAR
+            self.believed = env.can_position + place * rng.normal(size=3)
+            self.believed_axis = _turned(env.can_axis, turn * rng.normal())
+        elif how < 0.75:
             error = np.append(rng.uniform(*self.ERROR) * _direction(rng), rng.normal(0, 0.008))
             self.believed, self.believed_axis = env.can_position + error, env.can_axis
         else:
@@ -96,6 +104,12 @@ class MistakenExpert(PickCanExpert):
         if self.closed > self.patience:
             return super().seen()
         return self.believed, self.believed_axis
+
+
+def _turned(axis: np.ndarray, angle: float) -> np.ndarray:
+    """The axis (3,) turned about the vertical by an angle in rad."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([cos * axis[0] - sin * axis[1], sin * axis[0] + cos * axis[1], axis[2]])
 
 
 def _direction(rng: np.random.Generator) -> np.ndarray:
