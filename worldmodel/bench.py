@@ -15,8 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     from worldmodel.dataset import Dataset
     from worldmodel.model import ModelConfig, WorldModel
-    from worldmodel.objective import ObjectiveConfig
-    from worldmodel.rollout import RolloutConfig
+    from worldmodel.objective import ObjectiveConfig, Segment
+    from worldmodel.rollout import Imagination, RolloutConfig
     from worldmodel.spec import DataSpec
     from worldmodel.trials import Actor
 
@@ -88,8 +88,6 @@ def bench_train(
 
     from worldmodel.device import autocast, pick_device
     from worldmodel.flops import matmul_rate, segment_tokens, training_flops
-    from worldmodel.leaves import OUTCOMES
-    from worldmodel.objective import Segment
     from worldmodel.optim import OptimConfig
     from worldmodel.train import train_step
     from worldmodel.train_state import TrainState
@@ -102,19 +100,7 @@ def bench_train(
     context = autocast(device, config.precision)
     if config.compile:
         state.compile()
-    B, T, H, (h, w) = config.batch, config.segment, model.chunk, spec.image_size
-    g = torch.Generator().manual_seed(0)
-    images = (B, T + 1, len(spec.cameras), h, w, 3)
-    batch = Segment(
-        torch.randint(0, 256, images, dtype=torch.uint8, generator=g),
-        torch.randint(0, 256, (B, *images[2:]), dtype=torch.uint8, generator=g),
-        torch.randn(B, spec.P, generator=g), torch.randn(B, T + 1, spec.P, generator=g),
-        torch.ones(B, T, dtype=torch.bool), torch.rand(B, T, spec.A, generator=g),
-        torch.ones(B, T, dtype=torch.bool),
-        torch.rand(B, T, H, spec.A, generator=g), torch.ones(B, T, H, dtype=torch.bool),
-        torch.zeros(B, T, len(OUTCOMES)),
-    )  # fmt: skip
-    batch = Segment(*(x.to(device) for x in batch))
+    T, batch = config.segment, random_segment(state.model, config.batch, config.segment)
     with context:
         dtype = torch.bfloat16 if torch.is_autocast_enabled(device.type) else torch.float32
     seconds, peaks = [], [matmul_rate(dtype, device.type)]
@@ -126,6 +112,7 @@ def bench_train(
         on_progress(1)
     peaks.append(matmul_rate(dtype, device.type))
     step = statistics.median(seconds)
+    B = config.batch
     flops = training_flops(state.model, T, objective) * B
     return {
         "model": model.name, "parameters": parameter_count(state.model),
@@ -137,6 +124,55 @@ def bench_train(
         "model_gflops": flops / step / 1e9, "matmul_gflops": max(peaks) / 1e9,
         "utilisation": flops / step / max(peaks),
     }  # fmt: skip
+
+
+def random_segment(model: WorldModel, batch: int, steps: int) -> Segment:
+    """``batch`` segments of ``steps`` steps of the shapes that ``model`` learns from."""
+    import torch
+
+    from worldmodel.leaves import OUTCOMES
+    from worldmodel.objective import Segment
+
+    spec, B, T, H = model.spec, batch, steps, model.config.chunk
+    g = torch.Generator().manual_seed(0)
+    images = (B, T + 1, len(spec.cameras), *spec.image_size, 3)
+    segment = Segment(
+        torch.randint(0, 256, images, dtype=torch.uint8, generator=g),
+        torch.randint(0, 256, (B, *images[2:]), dtype=torch.uint8, generator=g),
+        torch.randn(B, spec.P, generator=g), torch.randn(B, T + 1, spec.P, generator=g),
+        torch.ones(B, T, dtype=torch.bool), torch.rand(B, T, spec.A, generator=g),
+        torch.ones(B, T, dtype=torch.bool),
+        torch.rand(B, T, H, spec.A, generator=g), torch.ones(B, T, H, dtype=torch.bool),
+        torch.zeros(B, T, len(OUTCOMES)),
+    )  # fmt: skip
+    return Segment(*(x.to(model.grid.device) for x in segment))
+
+
+def random_world(model: WorldModel, batch: int, sampler: RolloutConfig) -> Imagination:
+    """``batch`` worlds that begin with noise."""
+    import torch
+
+    from worldmodel.rollout import Imagination, generators_from
+
+    shape = (batch, len(model.spec.cameras), *model.spec.image_size, 3)
+    images = torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    proprio = model.proprio_scale.mean.cpu().expand(batch, -1)
+    generators = generators_from(0, batch, model.grid.device)
+    return Imagination(model, images, proprio, generators=generators, config=sampler)
+
+
+def steps_ms(world: Imagination, steps: int) -> list[float]:
+    """What each of so many imagined steps took."""
+    import torch
+
+    times, still = [], torch.zeros(world.batch, world.model.spec.A)
+    for _ in range(steps):
+        start = time.perf_counter()
+        world.step(still)[0].cpu()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
 
 
 def bench_policy(
@@ -176,36 +212,14 @@ def bench_rollout(
 
     from worldmodel.device import autocast
     from worldmodel.flops import imagination_flops, matmul_rate
-    from worldmodel.rollout import Imagination, generators_from
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    device, spec = model.grid.device, model.spec
+    device = model.grid.device
     with autocast(device, sampler.precision):
         fast = torch.is_autocast_enabled(device.type)
     dtype = torch.bfloat16 if fast else torch.float32
     peak = matmul_rate(dtype, device.type)
-
-    def begin(batch: int) -> Imagination:
-        g = torch.Generator().manual_seed(0)
-        shape = (batch, len(spec.cameras), *spec.image_size, 3)
-        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=g)
-        proprio = model.proprio_scale.mean.cpu().expand(batch, -1)
-        return Imagination(
-            model,
-            images,
-            proprio,
-            generators=generators_from(0, batch, device),
-            config=sampler,
-        )
-
-    def step_ms(world: Imagination, steps: int) -> list[float]:
-        times, still = [], torch.zeros(world.batch, spec.A)
-        for _ in range(steps):
-            start = time.perf_counter()
-            world.step(still)[0].cpu()
-            times.append(1000 * (time.perf_counter() - start))
-        return times
 
     result: dict[str, Any] = {
         "flow_steps": sampler.flow_steps, "dtype": str(dtype).removeprefix("torch."),
@@ -213,17 +227,17 @@ def bench_rollout(
         "matmul_gflops": peak / 1e9,
     }  # fmt: skip
     for batch in config.batches:
-        world = begin(batch)
-        step_ms(world, 5)
-        ms = statistics.median(step_ms(world, config.timed))
+        world = random_world(model, batch, sampler)
+        steps_ms(world, 5)
+        ms = statistics.median(steps_ms(world, config.timed))
         flops = imagination_flops(model, sampler.flow_steps, result["window"]) * batch
         result[f"batch {batch}: frames_per_s"] = 1000 * batch / ms
         result[f"batch {batch}: ms_per_step"] = ms
         result[f"batch {batch}: utilisation"] = flops / (ms / 1000) / peak
         on_progress(config.timed, f"batch {batch}: {1000 * batch / ms:.0f} frames/s")
-    world, curve, memory = begin(1), [], []
+    world, curve, memory = random_world(model, 1, sampler), [], []
     for done in range(0, config.steps, 100):
-        curve.append(statistics.median(step_ms(world, min(100, config.steps - done))))
+        curve.append(statistics.median(steps_ms(world, min(100, config.steps - done))))
         memory.append(memory_mib())
         on_progress(min(100, config.steps - done), f"step {done + 100}: {curve[-1]:.1f} ms")
     tenth = max(1, len(curve) // 10)  # a busy machine is slow at times: tenths, not single marks

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         BenchTrainConfig,
     )
     from worldmodel.bench_env import BenchEnvConfig
+    from worldmodel.bench_growth import GrowthConfig
     from worldmodel.heldout import HeldoutConfig
     from worldmodel.model import ModelConfig
     from worldmodel.objective import ObjectiveConfig
@@ -64,6 +65,37 @@ def run_bench_train(
     with progress("bench train", total=config.steps + 2, unit="updates") as bar:
         result = bench_train(spec, model, objective, config, bar.advance)
     write_table("Speed of training", result, folder)
+
+
+def run_bench_growth(
+    folder: Path, config: GrowthConfig, env: EnvConfig, model: ModelConfig,
+    objective: ObjectiveConfig,
+) -> None:  # fmt: skip
+    from worldmodel.bench_growth import bench_growth
+    from worldmodel.report import Report
+    from worldmodel.runs import hardware
+
+    spec = untrained_spec(env)
+    with progress("bench growth", total=len(config), unit="rows") as bar:
+        result = bench_growth(spec, model, objective, config, bar.advance)
+    write_json(folder / "result.json", {**result, "hardware": hardware()})
+    columns, rows = result.pop("columns"), result.pop("rows")
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for what, batch, window, ms, *_ in rows:
+        x, y = lines.setdefault(f"{what}, W = {window}" if window else what, ([], []))
+        x.append(float(batch))
+        y.append(ms / batch)
+    cells = [
+        [f"{x:.2%}" if c == "utilisation" else f"{x:.4g}" if isinstance(x, float) else str(x)
+         for c, x in zip(columns, row, strict=True)]
+        for row in rows
+    ]  # fmt: skip
+    print("\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells]))
+    report = Report("How costs grow", f"{model.name}, untrained")
+    report.table(["what", "figure"], [[k, str(v)] for k, v in result.items()])
+    report.chart(lines, x_label="batch", y_label="ms per row of the batch", log_y=True)
+    report.table(list(columns), cells).write(folder / "report.html")
+    done(folder)
 
 
 def run_bench_policy(

@@ -249,6 +249,17 @@ COMMANDS: dict[str, Command] = {
         parts=("worldmodel.bench:BenchTrainConfig", ENV, MODEL, OBJECTIVE),
         job="worldmodel.bench_jobs:run_bench_train",
     ),
+    "bench growth": Command(
+        summary="how the cost of training, planning and imagining grows with batch and window",
+        details="An untrained model of the chosen size, for each batch and W: milliseconds, "
+        "throughput, the share of the machine's matmul rate, and the most memory in use.",
+        examples=(
+            "worldmodel bench growth",
+            "worldmodel bench growth model=small batches=[1,256] windows=[4] device=cuda",
+        ),
+        parts=("worldmodel.bench_growth:GrowthConfig", ENV, MODEL, OBJECTIVE),
+        job="worldmodel.bench_jobs:run_bench_growth",
+    ),
     "bench policy": Command(
         summary="latency of a plan",
         details="The time from an observation to a fresh plan's first action, for one env.",

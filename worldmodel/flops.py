@@ -83,6 +83,16 @@ def imagination_flops(model: WorldModel, flow_steps: int, window: int) -> int:
     )
 
 
+def plan_flops(model: WorldModel, flow_steps: int) -> int:
+    """FLOPs of one plan: its observation once, and K readings of the chunk."""
+    depth, N1, H = model.config.trunk.depth, model.patches + 1, model.config.chunk
+    return (
+        stem_flops(model)
+        + trunk_flops(model, N1, depth)
+        + flow_steps * trunk_flops(model, H, depth, N1 + H)
+    )
+
+
 def matmul_rate(dtype: torch.dtype, device: str = "cpu", repeats: int = 5) -> float:
     """The best of a few n x n x n products, in FLOP/s, with the current number of threads."""
     n = 2048 if device == "cpu" else 8192  # what fills it
