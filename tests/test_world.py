@@ -1,4 +1,4 @@
-"""docs/world.py: what goes through its feed is what a dataset would hold."""
+"""docs/world.py and its feed: what goes through it is what a dataset would hold."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ CONFIG = CollectConfig(episodes=6, explore=0.5, per_file=3, seed=500, workers=1)
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch):
+def feeder(monkeypatch: pytest.MonkeyPatch):
+    return script("world_feed", monkeypatch)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, feeder):
     return script("world", monkeypatch)
 
 
-def test_what_is_fed_is_what_the_same_command_writes(world, tmp_path: Path) -> None:
+def test_what_is_fed_is_what_the_same_command_writes(world, feeder, tmp_path: Path) -> None:
     toy = partial(ToyEnv, size=(16, 16))
     collect(toy, ToyPolicy, CONFIG, tmp_path / "data")
     spec, feed = spec_of_env(toy()), tmp_path / "feed"
     feed.mkdir()
     for k in range(2):
         episodes, shown, _ = gather(crew(toy, ToyPolicy, CONFIG, spec), k)
-        world.write(feed / f"{k}.npz", spec, episodes, shown)
+        feeder.write(feed / f"{k}.npz", spec, episodes, shown)
     fed, dataset = world.Fed(feed, CPU), Dataset(tmp_path / "data")
     assert fed.look()
     assert not fed.look()
@@ -53,23 +58,23 @@ def test_what_is_fed_is_what_the_same_command_writes(world, tmp_path: Path) -> N
     both.add_dataset(dataset)
     assert str(both) == str(fed)
     more, shown, _ = gather(crew(toy, ToyPolicy, replace(CONFIG, seed=900), spec), 0)
-    world.write(feed / "2.npz", spec, more, shown)
+    feeder.write(feed / "2.npz", spec, more, shown)
     assert both.look()  # the room for frames grows, and what was there stays
     again = both.windows(3, 4).get(every)
     assert np.array_equal(np.asarray(again.images), b.images)
 
 
-def test_acted_out_again_an_episode_is_the_same(world, tmp_path: Path) -> None:
+def test_acted_out_again_an_episode_is_the_same(feeder, tmp_path: Path) -> None:
     env = EnvConfig("worldmodel/PickCan-v0", options={"pose": "mixed", "image_size": 16})
-    world.ENV = env
-    spec = spec_of_env(world.envs(1)[0])
+    feeder.ENV = env
+    spec = spec_of_env(feeder.envs(1)[0])
     config = CollectConfig(episodes=1, per_file=1, seed=70)
-    world.collect(tmp_path, spec, config, 0, PolicyConfig())
-    once = world.load(tmp_path / "70-00000.npz")
+    feeder.collect(tmp_path, spec, config, 0, PolicyConfig())
+    once = feeder.load(tmp_path / "70-00000.npz")
     n = int(once["length"][0])
     for steps in (n, 5):
-        world.act_out(tmp_path, spec, [70], once["action"][None, :steps])
-        again = world.load(tmp_path / "70.npz")
+        feeder.act_out(tmp_path, spec, [70], once["action"][None, :steps])
+        again = feeder.load(tmp_path / "70.npz")
         assert again["length"][0] == steps
         assert again["success"][0] == (steps == n)
         for name in ("images", "proprio"):
