@@ -54,8 +54,9 @@ class GrowthConfig:
                 f"{list(self.batches)}, {list(self.windows)}, {self.segment} and {self.timed}"
             )
 
-    def __len__(self) -> int:
-        """How many rows the table has."""
+    @property
+    def rows(self) -> int:
+        """How many the table has."""
         return len(self.batches) * (2 + len(self.windows))
 
 

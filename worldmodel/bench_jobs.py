@@ -76,7 +76,7 @@ def run_bench_growth(
     from worldmodel.runs import hardware
 
     spec = untrained_spec(env)
-    with progress("bench growth", total=len(config), unit="rows") as bar:
+    with progress("bench growth", total=config.rows, unit="rows") as bar:
         result = bench_growth(spec, model, objective, config, bar.advance)
     write_json(folder / "result.json", {**result, "hardware": hardware()})
     columns, rows = result.pop("columns"), result.pop("rows")
