@@ -109,6 +109,8 @@ def test_times_are_logit_normal_with_a_late_tail() -> None:
     assert (late > 0.95).float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert t.min() > 0
     assert late.max() <= 1
+    pure = sample_time((100_000,), TimeDistribution(0.8, 1.0, 0.3, late=1.0), generator())
+    assert (pure == 1.0).float().mean().item() == pytest.approx(0.3, abs=0.01)
 
 
 def test_dual_times_mix_two_draws_and_the_teacher_has_the_cleaner() -> None:

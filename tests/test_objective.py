@@ -46,7 +46,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 
 def test_losses_can_be_taken_at_one_flow_time() -> None:
-    fixed = {"time_spread": 0.0, "next_tail": 0.0, "plan_tail": 0.0}
+    fixed = {"time_spread": 0.0, "next_tail": 0.0, "plan_pure": 0.0}
     drawn = sample_time((50,), TimeDistribution(1.5, 0.0, 0.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn, torch.full((50,), 1 / (1 + math.exp(-1.5))))
     early, late = (
@@ -55,6 +55,17 @@ def test_losses_can_be_taken_at_one_flow_time() -> None:
     )
     # read-outs start at zero, so x_hat is 0 and the velocity's error is larger by 1 / t^2 below 1
     assert early["loss_plan"] > 3 * late["loss_plan"]
+
+
+def test_plans_from_pure_noise_are_a_regression() -> None:
+    model, batch = tiny_model(), tiny_segment()
+    for p in model.read_action.parameters():
+        torch.nn.init.zeros_(p)
+    (_, metrics), _ = loss_of(model, "flow", plan_pure=1.0)
+    # the mean is predicted, and at t = 1 the loss is the square of its error
+    wrong = model.action_scale(batch.plan).square().mean(-1)
+    expected = (wrong * batch.plan_mask).sum() / batch.plan_mask.sum()
+    torch.testing.assert_close(metrics["loss_plan"], expected)
 
 
 def test_same_generator_same_loss() -> None:

@@ -25,7 +25,7 @@ def write_report(result: dict[str, Any], out: Path) -> None:
     )
     names = list(tried)
     report.heading("In the simulator, the same episodes for all").table(
-        ["", "success, Wilson 95 %", *(f"won and lost beside: {name}" for name in names)],
+        ["", "success, Wilson 95 %", *(f"beside {name}: won, lost, p" for name in names)],
         [[name, _show(tried[name]), *(_beside(tried[name], o) for o in names)] for name in names],
     ).text("p is that of the exact sign test over the episodes that only one of the two won.")
     outcomes = sorted({o for row in tried.values() for o in row["outcomes"]})
@@ -60,7 +60,7 @@ def write_report(result: dict[str, Any], out: Path) -> None:
 
 def _beside(tried: dict[str, Any], other: str) -> str:
     pair = tried["beside"].get(other)
-    return f"{pair['won']}, {pair['lost']}; p = {pair['p']:.2g}" if pair else ""
+    return f"{pair['won']}, {pair['lost']}, {pair['p']:.2g}" if pair else ""
 
 
 def _show(tried: dict[str, Any]) -> str:

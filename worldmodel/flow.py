@@ -48,18 +48,20 @@ def velocity_loss(x_hat: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
 
 
 class TimeDistribution(NamedTuple):
-    """p(t): logit-normal, sigmoid(N(shift, scale^2)), with a share ``tail`` of U[0.95, 1]."""
+    """p(t): logit-normal, sigmoid(N(shift, scale^2)), with a share ``tail`` of U[late, 1]."""
 
     shift: float = 0.0
     scale: float = 1.0
     tail: float = 0.0
+    late: float = 0.95
 
 
 def sample_time(shape: tuple[int, ...], p: TimeDistribution, generator: torch.Generator) -> Tensor:
-    """Flow times (``shape``) in (0, 1), fp32: bf16 would collapse values near 1."""
+    """Flow times (``shape``) in (0, 1], fp32: bf16 would collapse values near 1."""
     t = torch.sigmoid(p.shift + p.scale * torch.randn(shape, generator=generator))
     late = torch.rand(shape, generator=generator) < p.tail
-    return torch.where(late, 0.95 + 0.05 * torch.rand(shape, generator=generator), t)
+    tail = p.late + (1 - p.late) * torch.rand(shape, generator=generator)
+    return torch.where(late, tail, t)
 
 
 class DualTime(NamedTuple):

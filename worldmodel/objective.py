@@ -59,7 +59,10 @@ class ObjectiveConfig:
     )
     next_tail: float = field(default=0.2, metadata={"help": "share of U[0.95, 1] in p(t), frames"})
     plan_shift: float = field(default=0.8, metadata={"help": "shift of p(t) for plans"})
-    plan_tail: float = field(default=0.1, metadata={"help": "share of U[0.95, 1] in p(t), plans"})
+    plan_pure: float = field(
+        default=0.1,
+        metadata={"help": "share of plans from pure noise, t = 1; 1: regression, for K = 1 alone"},
+    )
     noisy_context: float = field(
         default=0.25, metadata={"help": "chance of a context observation being noisy"}
     )
@@ -178,7 +181,7 @@ def self_flow_loss(
     x_next = patches[:, [n + 1 for n in steps]], change[:, steps]
     x_inverse = action[:, :-1]
     p_next = TimeDistribution(config.next_shift, config.time_spread, config.next_tail)
-    p_plan = TimeDistribution(config.plan_shift, config.time_spread, config.plan_tail)
+    p_plan = TimeDistribution(config.plan_shift, config.time_spread, config.plan_pure, late=1.0)
     t_next = DualTime(*map(at, dual_time((G, J), N + 1, p_next, config.mask_next, False, dual, g)))
     t_plan = DualTime(*map(at, dual_time((G, T, M), H, p_plan, config.mask_plan, True, dual, g)))
     t_inv = DualTime(*map(at, dual_time((G, T - 1), 1, p_plan, config.mask_plan, True, dual, g)))
