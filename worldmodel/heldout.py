@@ -95,7 +95,7 @@ def loss_by_time(model: WorldModel, batches: list[Segment]) -> dict[str, dict[st
         shift = math.log(t / (1 - t))
         fixed = ObjectiveConfig(
             name="flow", next_ratio=1.0, noisy_context=0.0, absent_action=0.0, cut=1.0,
-            time_spread=0.0, next_shift=shift, plan_shift=shift, next_tail=0.0, plan_tail=0.0,
+            time_spread=0.0, next_shift=shift, plan_shift=shift, next_tail=0.0, plan_pure=0.0,
         )  # fmt: skip
         g, rows = torch.Generator().manual_seed(0), []
         for batch in batches:
