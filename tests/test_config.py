@@ -13,6 +13,7 @@ from worldmodel import config
 from worldmodel.build import build, build_parts, describe, plain, type_name
 from worldmodel.commands import COMMANDS
 from worldmodel.errors import UserError
+from worldmodel.shipped import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,15 @@ def test_env_options_are_checked_against_the_constructor():
 def test_a_checkpoint_policy_needs_a_path():
     with pytest.raises(ValueError, match="policy=<path>"):
         config.PolicyConfig("checkpoint")
+
+
+def test_a_shipped_policy_is_known_by_its_name_wherever_it_is_installed():
+    folder = str(find_checkpoint("pick_can_tiny"))
+    env = config.EnvConfig(id="worldmodel/PickCan-v0")
+    assert (
+        config.identity(env, config.PolicyConfig("checkpoint", folder))["policy"] == "pick_can_tiny"
+    )
+    assert config.identity(env, config.PolicyConfig("random"))["policy"] == "random"
 
 
 def test_a_policy_that_does_not_fit_is_the_user_s_error():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from worldmodel.adapt import AdaptConfig, adapt
 from worldmodel.build import build, did_you_mean, plain
 from worldmodel.errors import RunError, UserError
-from worldmodel.shipped import find_checkpoint, weights_sha256
+from worldmodel.shipped import find_checkpoint, known_as, weights_sha256
 
 if TYPE_CHECKING:
     import gymnasium
@@ -322,7 +322,7 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
     about = {
         "env": env.id,
         "env_options": {**env.options, "render_mode": env.render_mode},
-        "policy": policy.path or policy.name,
+        "policy": known_as(policy.path) or policy.name,
     }
     if env.adapt != AdaptConfig():
         about["env_adapt"] = plain(env.adapt)

@@ -50,6 +50,12 @@ def find_checkpoint(name_or_path: str | Path, also_known: Sequence[str] = ()) ->
     )
 
 
+def known_as(path: str) -> str:
+    """The name of a shipped checkpoint for its folder, wherever the package is installed; any other
+    path as it is."""
+    return Path(path).name if Path(path) in shipped_checkpoints().values() else path
+
+
 def weights_sha256(folder: Path) -> str:
     """Of all weights in a checkpoint folder: two with the same are the same model."""
     digest = hashlib.sha256()
