@@ -16,7 +16,7 @@ from worldmodel.imagined_episodes import play
 from worldmodel.judge import JudgeConfig, summary
 from worldmodel.leaves import OUTCOMES
 from worldmodel.recording import Recording, record
-from worldmodel.retrace import dream, watch
+from worldmodel.retrace import BATCH, dream, watch
 from worldmodel.rollout import RolloutConfig
 from worldmodel.spec import spec_of_env
 from worldmodel.starts import starts_from
@@ -66,6 +66,31 @@ def test_dreams_are_as_long_as_what_they_follow_whatever_stands_beside_them() ->
         assert dreamt.images.shape == (len(story), C, SIDE, SIDE, 3)
         assert dreamt.proprio.shape == (len(story), P)
         assert dreamt.outcomes.shape == (len(story), len(OUTCOMES))
+
+
+def test_dreams_that_were_cut_off_go_on_from_what_was_kept(tmp_path) -> None:
+    stories = [recording(5 + k % 3, k) for k in range(BATCH + 2)]
+    made, told = tiny_model().eval(), []
+
+    def cut(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dream(made, stories, SAMPLER, 0, cut, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1  # of two batches
+    first = (tmp_path / "00000.safetensors").stat()
+    on_end = dream(made, stories, SAMPLER, 0, told.append, tmp_path)
+    assert sum(told) == len(stories)
+    assert (tmp_path / "00000.safetensors").stat().st_mtime_ns == first.st_mtime_ns
+    for ours, theirs in zip(on_end, dream(made, stories, SAMPLER, 0, told.append), strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert np.array_equal(a, b)
+
+    stories[0].action[0] += 0.25  # another episode, as an env may do with the same seed
+    again = dream(made, stories, SAMPLER, 0, told.append, tmp_path)
+    fresh = dream(made, stories, SAMPLER, 0, told.append)
+    assert np.array_equal(again[0].proprio, fresh[0].proprio)
+    assert not np.array_equal(again[0].proprio, on_end[0].proprio)
 
 
 def test_what_is_watched_stays_as_it_was() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from worldmodel.errors import UserError
-from worldmodel.files import atomic
+from worldmodel.files import atomic, write_json
 from worldmodel.log import MetricLog, Progress, duration, read_metrics
 
 
@@ -103,3 +103,10 @@ def test_nothing_is_left_of_a_file_whose_writing_failed(tmp_path: Path):
         pass
     assert json.loads(target.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_has_null_for_a_figure_that_there_is_not(tmp_path: Path):
+    figures = {"mm": (1.5, float("nan")), "deep": [{"r": float("inf")}], "n": 3, "name": "é"}
+    write_json(tmp_path / "result.json", figures)
+    written = json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail)
+    assert written == {"mm": [1.5, None], "deep": [{"r": None}], "n": 3, "name": "é"}

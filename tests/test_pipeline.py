@@ -85,7 +85,9 @@ def test_data_of_another_camera_set_or_frequency_do_not_suit_a_checkpoint(
         assert message in capsys.readouterr().err
 
 
-def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
+def test_the_checkpoint_acts_and_imagines(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     policy = f"policy={place / 'run'}"
     out = tmp_path / "eval"
     assert cli.main(["eval", policy, "episodes=2", "workers=1", "max_steps=8", f"out={out}"]) == 0
@@ -141,6 +143,10 @@ def test_the_checkpoint_acts_and_imagines(place: Path, tmp_path: Path) -> None:
     assert html.count("data:video/mp4;base64,") == 3  # demonstration, exploration, mistake
     assert found["outcomes"]["imagined"]["episodes"] == 6
     assert found["demonstrations"]["proprio_mm"] == {}  # too few episodes for an interval
+    assert not (out / "parts").exists()
+    other = ["rollout", "probe=''", "episodes=2", "steps=6", f"out={out}"]
+    assert cli.main(other) == 2
+    assert "holds the rollout of something else" in capsys.readouterr().err
 
     out = tmp_path / "judge"
     words = ["judge", f"policies=[{place / 'run'},{place / 'run'}+0.5,random]", "episodes=2"]

@@ -76,11 +76,16 @@ def _at(config: ArmsConfig, out: Path, arm: Arm, mark: int) -> dict[str, Any]:
             found[name] = _spread(np.array(values, float))
     times = measured[0]["loss at flow time"]
     found["loss at flow time"] = {
-        t: {k: float(np.mean([m["loss at flow time"][t][k] for m in measured])) for k in times[t]}
+        t: {k: _mean([m["loss at flow time"][t][k] for m in measured]) for k in times[t]}
         for t in times
     }
     found |= _last(logs, mark)
     return found
+
+
+def _mean(values: list[float | None]) -> float:
+    """NaN where one of them is not known."""
+    return float(np.mean(np.array(values, float)))
 
 
 def _hours(log: Path, mark: int) -> float:

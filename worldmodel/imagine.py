@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from worldmodel.probe import StateProbe, own_error
 from worldmodel.recording import Recording, check_truth, record
 from worldmodel.retrace import Retraced, dream, watch
 from worldmodel.rollout import RolloutConfig
+from worldmodel.runs import claim
 from worldmodel.spec import attribute
 from worldmodel.trials import MakeEnv, MakePolicy
 
@@ -64,8 +65,12 @@ def imagine(
     ``make_own`` is the model's own policy, for the long run. Without a ``probe`` only pictures and
     proprioception are compared, and not whether actions matter.
     ``on_progress`` is told of every episode acted, imagined and judged: see
-    :func:`total_progress`.
+    :func:`total_progress`. What was imagined is kept in ``out`` until all of it is judged, and a
+    rollout that was cut off goes on; UserError where ``out`` holds what something else imagined.
     """
+    asked = {"rollout": asdict(config), "sampler": asdict(sampler), "kinds": list(who)}
+    claim(out / "rollout.json", {**about, **asked}, "rollout")
+    parts = out / "parts"
     env = make_env()
     actors = {kind: make_policy(env) for kind, make_policy in who.items()}
     studies, matter, run = {}, {}, {}
@@ -84,11 +89,9 @@ def imagine(
             def told(n: int, kind: str = kind) -> None:
                 on_progress(n, f"{kind}: imagined")
 
-            start = time.perf_counter()
-            dreamt = dream(model, recordings, sampler, config.seed, told)
-            seconds = time.perf_counter() - start
+            dreamt = dream(model, recordings, sampler, config.seed, told, parts / kind / "imagined")
             imagined = [d.images for d in dreamt]
-            plain = dream(model, recordings, unnoised, config.seed, told)
+            plain = dream(model, recordings, unnoised, config.seed, told, parts / kind / "unnoised")
             rows = {
                 "imagined": imagined,
                 "history not noised": [d.images for d in plain],
@@ -106,8 +109,7 @@ def imagine(
                 for name, frames in rows.items()
             }
             studies[kind]["proprio_mm"] = drift(dreamt, recordings)
-            studies[kind]["steps_per_s"] = sum(map(len, recordings)) / seconds
-            watched = watch(model, recordings, told)
+            watched = watch(model, recordings, told, parts / kind / "watched")
             everything += zip(recordings, watched, dreamt, strict=True)
             for r, frames in list(zip(recordings, imagined, strict=True))[: config.videos]:
                 name = f"{kind}_{r.seed}.mp4"
@@ -142,6 +144,7 @@ def imagine(
     }  # fmt: skip
     write_json(out / "result.json", result)
     write_report(result, studies, out)
+    shutil.rmtree(parts)
     return result
 
 

@@ -142,7 +142,8 @@ def run_rollout(
     from worldmodel.rollout import placed
     from worldmodel.spec import check_env
 
-    model = placed(checkpoint.load(find_checkpoint(options.checkpoint)).model, sampler)
+    place = find_checkpoint(options.checkpoint)
+    model = placed(checkpoint.load(place).model, sampler)
     made = make_env(env)
     check_env(model.spec, made)
     made.reset(seed=config.seed)
@@ -155,7 +156,8 @@ def run_rollout(
         print("no state probe: pictures and proprioception are compared, and no positions")
     name = options.probe if probe else ""
     about = {**identity(env, policy), "checkpoint": options.checkpoint, "probe": name}
-    own = PolicyConfig(name="checkpoint", path=str(find_checkpoint(options.checkpoint)))
+    about["checkpoint_sha256"] = weights_sha256(place)
+    own = PolicyConfig(name="checkpoint", path=str(place))
     plays = partial(make_policy, policy)
     who: dict[str, MakePolicy] = {"demonstrations": plays, "explorations": plays}
     if policy.name == "scripted" and config.mistakes:
