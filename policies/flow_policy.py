@@ -11,6 +11,7 @@ import torch
 
 from policies.chunking import ChunkPlayer
 from worldmodel import checkpoint
+from worldmodel.device import channels_last
 from worldmodel.errors import UserError
 from worldmodel.inference import new_memory, remember_obs, sample_plan
 from worldmodel.model import WorldModel
@@ -52,7 +53,7 @@ class FlowPolicy:
 
         With ``env`` its spaces are checked first: UserError names both sides where they differ.
         """
-        model = checkpoint.load(find_checkpoint(path)).model.to(device)
+        model = channels_last(checkpoint.load(find_checkpoint(path)).model.to(device))
         if env is not None:
             check_env(model.spec, env)
         return cls(model, replan, flow_steps)

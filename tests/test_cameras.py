@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from envs.pick_can import PickCan
-from worldmodel.cameras import Cameras, Ground, Seen, transfer
+from worldmodel.cameras import Cameras, Ground, Motion, Seen, transfer
 from worldmodel.errors import UserError
 from worldmodel.normalize import images_to_float
 from worldmodel.painter import sample
@@ -41,6 +41,10 @@ def level(cameras: Cameras, poses: int) -> torch.Tensor:
     return torch.zeros(poses * len(cameras.names), SIDE, SIDE)
 
 
+def way(cameras: Cameras, old: torch.Tensor, new: torch.Tensor) -> Motion:
+    return cameras.reproject(cameras.stand(old), cameras.stand(new))
+
+
 def wrist(x: torch.Tensor) -> torch.Tensor:
     """Of (M C, …) those of the second camera."""
     return x[1::2]
@@ -50,7 +54,7 @@ def test_a_reprojected_picture_is_the_picture_from_the_other_pose(views) -> None
     spec, pictures, proprio = views
     cameras = Cameras(spec)
     old, new = torch.arange(0, 12), torch.arange(0, 12).roll(1)
-    seen = cameras.reproject(proprio[old], proprio[new], level(cameras, 12))
+    seen = way(cameras, proprio[old], proprio[new])(level(cameras, 12))
     grid, inside = wrist(seen.grid), wrist(seen.inside)
     found = sample(pictures[old], grid)
     inside = inside & (grid[..., 1] < 0.3)  # of the fingers below nothing is known
@@ -68,8 +72,9 @@ def test_what_the_front_camera_sees_has_its_place_in_the_wrist_view() -> None:
     for seed in range(8):
         obs, _ = env.reset(seed=seed, options={"can_position": (0.5, 0.0), "can_pose": "upright"})
         pose = torch.from_numpy(obs["proprio"])[None]
+        stands = cameras.stand(pose)
         front = torch.from_numpy(obs["front"]).permute(2, 0, 1)[None].float()
-        seen = cameras.across(pose, pose, level(cameras, 1) + 0.03)
+        seen = cameras.across(stands, stands)(level(cameras, 1) + 0.03)
         found = transfer(front, Seen(wrist(seen.grid), wrist(seen.inside)))[0].permute(1, 2, 0)
         shown.append(red(found.numpy()))
         there.append(red(obs["wrist"]))
@@ -93,9 +98,9 @@ def test_height_is_parallax(views) -> None:
     spec, _, proprio = views
     cameras = Cameras(spec)
     flat = level(cameras, 1)
-    same = cameras.reproject(proprio[:1], proprio[:1], flat + 0.05)
+    same = way(cameras, proprio[:1], proprio[:1])(flat + 0.05)
     torch.testing.assert_close(wrist(same.grid), cameras.still[None], atol=1e-4, rtol=0)
-    apart = [cameras.reproject(proprio[:1], proprio[1:2], flat + h).grid for h in (0.0, 0.05)]
+    apart = [way(cameras, proprio[:1], proprio[1:2])(flat + h).grid for h in (0.0, 0.05)]
     assert torch.equal(apart[0][0], apart[1][0])  # the front camera stands still
     assert (apart[0][1] - apart[1][1]).abs().median() > 0.01
 
@@ -104,7 +109,7 @@ def test_gradients_reach_the_height(views) -> None:
     spec, pictures, proprio = views
     cameras = Cameras(spec)
     height = level(cameras, 1).requires_grad_()
-    grid = cameras.reproject(proprio[:1], proprio[1:2], height).grid
+    grid = way(cameras, proprio[:1], proprio[1:2])(height).grid
     sample(pictures[:1], wrist(grid)).square().sum().backward()
     assert height.grad is not None
     assert torch.isfinite(height.grad).all()
@@ -135,7 +140,7 @@ def test_a_pose_that_looks_at_the_sky_or_is_no_pose_is_finite() -> None:
     proprio = torch.zeros(3, 24)
     proprio[1, 3], proprio[1, 8] = 1.0, 1.0  # x ahead, y up: half of the picture is sky
     proprio[2, 0:3], proprio[2, 3], proprio[2, 7] = 1e3, 1.0, -1.0
-    seen = cameras.reproject(proprio.roll(1, 0), proprio, level(cameras, 3))
+    seen = way(cameras, proprio.roll(1, 0), proprio)(level(cameras, 3))
     assert torch.isfinite(seen.grid).all()
     assert not wrist(seen.inside)[0].all()
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from worldmodel.layers import Block, Modulation, attend, rope, rotate, time_embedding
+from worldmodel.layers import (
+    Block,
+    Modulation,
+    Rope,
+    attend,
+    rope,
+    rope_frequency,
+    rotate,
+    time_embedding,
+    time_frequency,
+)
 
 
 def written_out(q, k, v, mask):
@@ -24,6 +34,10 @@ def test_attention_is_the_written_out_softmax() -> None:
     torch.testing.assert_close(attend(q, k, v, None), written_out(q, k, v, everything))
 
 
+def turned(position: torch.Tensor, head: int) -> Rope:
+    return rope(position.double() @ rope_frequency(head))
+
+
 def test_rotation_depends_on_relative_positions_only() -> None:
     q, k = torch.randn(2, 1, 1, 1, 32).unbind(0)
     a = torch.tensor([[3, 1, 2]])
@@ -31,7 +45,7 @@ def test_rotation_depends_on_relative_positions_only() -> None:
     shift = torch.tensor([[4, 2, 7]])
 
     def score(p, r):
-        return (rotate(q, rope(p, 32)) * rotate(k, rope(r, 32))).sum()
+        return (rotate(q, turned(p, 32)) * rotate(k, turned(r, 32))).sum()
 
     torch.testing.assert_close(score(a, b), score(a + shift, b + shift), atol=1e-4, rtol=1e-4)
     assert not torch.isclose(score(a, b), score(a, b + shift), atol=1e-3)
@@ -40,12 +54,12 @@ def test_rotation_depends_on_relative_positions_only() -> None:
 def test_rotation_keeps_lengths_and_position_zero_does_nothing() -> None:
     x = torch.randn(2, 3, 4, 16)
     positions = torch.randint(0, 9, (4, 3))
-    torch.testing.assert_close(rotate(x, rope(positions, 16)).norm(dim=-1), x.norm(dim=-1))
-    torch.testing.assert_close(rotate(x, rope(torch.zeros(4, 3).long(), 16)), x)
+    torch.testing.assert_close(rotate(x, turned(positions, 16)).norm(dim=-1), x.norm(dim=-1))
+    torch.testing.assert_close(rotate(x, turned(torch.zeros(4, 3), 16)), x)
 
 
 def test_time_embedding_tells_close_times_apart() -> None:
-    e = time_embedding(torch.tensor([0.0, 0.5, 0.501, 1.0]), 256)
+    e = time_embedding(torch.tensor([0.0, 0.5, 0.501, 1.0]), time_frequency())
     assert e.shape == (4, 256)
     assert (e[1] - e[2]).norm() > 1.0
 
@@ -58,5 +72,5 @@ def test_block_is_the_identity_when_its_gates_are_zero(seed: int) -> None:
     mod = Modulation(*torch.randn(6, 2, 5, 32))._replace(
         gate_1=torch.zeros(2, 5, 32), gate_2=torch.zeros(2, 5, 32)
     )
-    table = rope(torch.zeros(5, 3).long(), 16)
+    table = turned(torch.zeros(5, 3), 16)
     torch.testing.assert_close(block(x, mod, table, None), x)

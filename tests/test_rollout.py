@@ -7,7 +7,14 @@ import torch
 from tiny import SIDE, A, C, P, tiny_model, tiny_segment
 
 from worldmodel.errors import UserError
-from worldmodel.rollout import Imagination, RolloutConfig, generators_from, imagine, rollout
+from worldmodel.rollout import (
+    Imagination,
+    RolloutConfig,
+    generators_from,
+    imagine,
+    placed,
+    rollout,
+)
 
 CONFIG = RolloutConfig(flow_steps=3, precision="fp32")
 
@@ -142,3 +149,24 @@ def test_what_does_not_fit_is_refused() -> None:
         next(rollout(one, actions(3), 4))
     with pytest.raises(ValueError, match="flow_steps"):
         RolloutConfig(flow_steps=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_placed_model_imagines_the_same(precision: str) -> None:
+    """Its weights are laid out, and rounded once, as they would be at every use."""
+    config = RolloutConfig(precision=precision, device="cpu")
+    frames = []
+    for model in (tiny_model(mounted=True).eval(), placed(tiny_model(mounted=True), config).eval()):
+        g = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (2, C, SIDE, SIDE, 3), dtype=torch.uint8, generator=g)
+        world = Imagination(
+            model, images, torch.rand(2, P, generator=g), generators=g, config=config
+        )
+        actions = 2 * torch.rand(2, 4, A, generator=g) - 1
+        made = list(rollout(world, actions, 4))
+        frames.append([*made, world.outcomes()])
+    ours, theirs = frames
+    for a, b in zip(ours[:-1], theirs[:-1], strict=True):
+        assert (a.images.int() - b.images.int()).abs().max() <= (1 if precision == "fp32" else 0)
+        torch.testing.assert_close(a.proprio, b.proprio, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[-1], theirs[-1], rtol=1e-4, atol=1e-4)

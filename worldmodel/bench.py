@@ -210,15 +210,13 @@ def bench_rollout(
     """
     import torch
 
-    from worldmodel.device import autocast
+    from worldmodel.device import uses_bf16
     from worldmodel.flops import imagination_flops, matmul_rate
 
     if config.threads:
         torch.set_num_threads(config.threads)
     device = model.grid.device
-    with autocast(device, sampler.precision):
-        fast = torch.is_autocast_enabled(device.type)
-    dtype = torch.bfloat16 if fast else torch.float32
+    dtype = torch.bfloat16 if uses_bf16(device, sampler.precision) else torch.float32
     peak = matmul_rate(dtype, device.type)
 
     result: dict[str, Any] = {

@@ -9,7 +9,8 @@ what one camera sees has its place in the picture of another, which may not have
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -28,55 +29,90 @@ class Seen(NamedTuple):
     inside: Tensor  # (M, h, w) bool, whether they are in it at all
 
 
+#: heights (M, h, w) above the plane -> where what lies there was seen before
+Motion = Callable[[Tensor], Seen]
+
+
+class Stand(NamedTuple):
+    """Where a camera stands, in each of M poses."""
+
+    centre: Tensor  # (M, 3)
+    turn: Tensor  # (M, 3, 3) the rotation of the frame that carries it
+
+
+class Rays(NamedTuple):
+    """The pixels' lines of sight, in the coordinates of whoever asks."""
+
+    start: Tensor  # (M, 1, 1, 3)
+    along: Tensor  # (M, h, w, 3)
+    top: Tensor  # (M, 1, 1) height of the start above the plane
+    slope: Tensor  # (M, h, w) how far along them one comes for each metre of height, negative
+    down: Tensor  # (M, h, w) bool, whether they fall at all
+
+    def at(self, height: Tensor) -> tuple[Tensor, Tensor]:
+        """The points (M, h, w, 3) in which they are at a ``height`` (M, h, w) above the plane, and
+        whether they ever are (M, h, w)."""
+        far = (height - self.top) * self.slope
+        points = torch.addcmul(self.start, far.clamp(min=0)[..., None], self.along)
+        return points, self.down & (far > 0)
+
+
 class Camera(nn.Module):
     """One calibrated camera, on the robot or in the room."""
 
-    rays: Tensor
+    columns: Tensor
     inverse: Tensor
     directions: Tensor
     offset: Tensor
 
     def __init__(self, mount: Mount, size: tuple[int, int]) -> None:
         super().__init__()
-        self.mount = mount
+        self.mount, self.size = mount, size
         rays = torch.tensor(mount.rays, dtype=torch.float64).view(3, 3)
         pixels = torch.cat([pixel_places(size), torch.ones(*size, 1)], dim=-1).double()
-        self.register_buffer("rays", rays.float(), persistent=False)
+        columns = torch.tensor([*mount.position, *mount.x_axis, *mount.y_axis], dtype=torch.long)
+        self.register_buffer("columns", columns, persistent=False)
         self.register_buffer("inverse", rays.inverse().float(), persistent=False)
-        self.register_buffer("directions", (pixels @ rays.T).float(), persistent=False)
+        directions = (pixels @ rays.T).float().flatten(0, 1)
+        self.register_buffer("directions", directions, persistent=False)
         self.register_buffer("offset", torch.tensor(mount.offset), persistent=False)
 
-    def pose(self, proprio: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, P) -> the camera's centre (M, 3), and its frame's rotation (M, 3, 3)."""
-        mount = self.mount
-        if not mount.moves:
-            turn = torch.eye(3, device=proprio.device).expand(len(proprio), 3, 3)
-            return self.offset.expand(len(proprio), 3), turn
-        x, y = (_unit(_columns(proprio, axis)) for axis in (mount.x_axis, mount.y_axis))
+    def stand(self, proprio: Tensor) -> Stand:
+        """Where it is when the robot is at (M, P)."""
+        M = len(proprio)
+        if not self.mount.moves:
+            turn = torch.eye(3, device=proprio.device).expand(M, 3, 3)
+            return Stand(self.offset.expand(M, 3), turn)
+        told = proprio.index_select(1, self.columns).unflatten(1, (3, 3))
+        axes = told[:, 1:]
+        axes = axes / axes.norm(dim=-1, keepdim=True).clamp(min=NEAR)
+        x, y = axes.unbind(1)
         turn = torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
-        return _columns(proprio, mount.position) + turn @ self.offset, turn
+        return Stand(told[:, 0] + turn @ self.offset, turn)
 
-    def places(self, proprio: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, P) and a height (M, h, w) above the plane -> what the pixels show there (M, h, w, 3),
-        and whether they look down on it at all (M, h, w)."""
-        centre, turn = self.pose(proprio)
-        centre = centre[:, None, None]
-        ray = (self.directions.flatten(0, 1) @ turn.mT).unflatten(1, height.shape[1:])
-        fall = ray[..., 2]
-        far = (height - centre[..., 2]) / fall.clamp(max=-NEAR)
-        places = centre + far.clamp(min=0)[..., None] * ray
-        return places, (fall < -NEAR) & (far > 0)
+    def rays(self, stand: Stand, origin: Tensor, into: Tensor) -> Rays:
+        """Its lines of sight in the coordinates (v - ``origin``) @ ``into`` of places v: (M, 3) and
+        (M, 3, 3)."""
+        world = stand.turn.mT
+        both = torch.cat([world @ into, world[..., 2:]], dim=-1)  # one product for all pixels
+        along, fall = (self.directions @ both).unflatten(1, self.size).split((3, 1), dim=-1)
+        start = ((stand.centre - origin)[:, None] @ into)[:, None]
+        fall = fall[..., 0]
+        slope = fall.clamp(max=-NEAR).reciprocal()
+        return Rays(start, along, stand.centre[:, 2, None, None], slope, fall < -NEAR)
 
-    def pixels(self, proprio: Tensor, places: Tensor) -> Seen:
-        """Where (M, h, w, 3) are in the picture taken at (M, P)."""
-        centre, turn = self.pose(proprio)
-        into = turn @ self.inverse.T  # a row vector times this: first the frame, then the pixels
-        ahead = ((places - centre[:, None, None]).flatten(1, 2) @ into).unflatten(
-            1, places.shape[1:3]
-        )
-        depth = ahead[..., 2]
-        grid = ahead[..., :2] / depth[..., None].clamp(min=NEAR)
-        return Seen(grid, (depth > NEAR) & (grid.abs().amax(dim=-1) <= 1))
+    def look_up(self, other: Camera, old: Stand, new: Stand) -> Motion:
+        """Where ``other`` saw, from ``old``, what this camera sees from ``new``."""
+        with torch.autocast(old.turn.device.type, enabled=False):
+            rays = self.rays(new, old.centre, old.turn @ other.inverse.T)  # other's own frame
+
+        def find(height: Tensor) -> Seen:
+            ahead, there = rays.at(height)
+            depth = ahead[..., 2]
+            grid = ahead[..., :2] / depth[..., None].clamp(min=NEAR)
+            return Seen(grid, there & (depth > NEAR) & (grid.abs().amax(dim=-1) <= 1))
+
+        return find
 
 
 class Cameras(nn.Module):
@@ -107,32 +143,36 @@ class Cameras(nn.Module):
         eye = self.eye(name)
         return eye if eye is not None and eye.mount.moves else None
 
-    def reproject(self, old: Tensor, new: Tensor, height: Tensor) -> Seen:
-        """Where what is seen from the pose ``new`` (M, P) was in the pictures of ``old`` (M, P), if
-        it lies ``height`` (M C, h, w) above the plane."""
+    def stand(self, proprio: Tensor) -> dict[str, Stand]:
+        """Where each calibrated camera is when the robot is at (M, P), by name."""
+        with torch.autocast(proprio.device.type, enabled=False):
+            return {name: cast(Camera, eye).stand(proprio) for name, eye in self.eyes.items()}
 
-        def find(i: int, level: Tensor) -> Seen:
-            eye = self.carried(self.names[i])
-            return self._same(level) if eye is None else _found(eye, new, eye, old, level)
+    def reproject(self, old: Mapping[str, Stand], new: Mapping[str, Stand]) -> Motion:
+        """Where what is seen from ``new`` was in the pictures of ``old``, if it lies at heights
+        (M C, h, w) above the plane."""
+        ways: list[Motion] = []
+        for name in self.names:
+            eye = self.carried(name)
+            way = self._same if eye is None else eye.look_up(eye, old[name], new[name])
+            ways.append(way)
+        return partial(self._each, ways)
 
-        return self._each(find, len(new), height)
-
-    def across(self, old: Tensor, new: Tensor, height: Tensor) -> Seen:
+    def across(self, old: Mapping[str, Stand], new: Mapping[str, Stand]) -> Motion:
         """The same in the pictures of each camera's ``other``; outside where there is none."""
+        ways: list[Motion] = []
+        for i, name in enumerate(self.names):
+            there = self.names[self.other[i]]
+            eye, other = self.eye(name), self.eye(there)
+            if name == there or eye is None or other is None:
+                ways.append(self._nowhere)
+            else:
+                ways.append(eye.look_up(other, old[there], new[name]))
+        return partial(self._each, ways)
 
-        def find(i: int, level: Tensor) -> Seen:
-            j = self.other[i]
-            eye, other = self.eye(self.names[i]), self.eye(self.names[j])
-            if i == j or eye is None or other is None:
-                return Seen(self._same(level).grid, torch.zeros_like(level, dtype=torch.bool))
-            return _found(eye, new, other, old, level)
-
-        return self._each(find, len(new), height)
-
-    def _each(self, find: Callable[[int, Tensor], Seen], poses: int, height: Tensor) -> Seen:
-        height = height.unflatten(0, (poses, len(self.names)))
-        with torch.autocast(height.device.type, enabled=False):
-            parts = [find(i, height[:, i]) for i in range(len(self.names))]
+    def _each(self, ways: Sequence[Motion], height: Tensor) -> Seen:
+        levels = height.unflatten(0, (-1, len(ways))).unbind(1)
+        parts = [way(level) for way, level in zip(ways, levels, strict=True)]
         grid, inside = (torch.stack(x, dim=1).flatten(0, 1) for x in zip(*parts, strict=True))
         return Seen(grid, inside)
 
@@ -140,12 +180,8 @@ class Cameras(nn.Module):
         inside = torch.ones_like(level, dtype=torch.bool)
         return Seen(self.still.expand(len(level), -1, -1, -1), inside)
 
-
-def _found(eye: Camera, new: Tensor, other: Camera, old: Tensor, height: Tensor) -> Seen:
-    """Where ``other`` saw, at ``old``, what ``eye`` sees from ``new``."""
-    places, below = eye.places(new, height)
-    grid, inside = other.pixels(old, places)
-    return Seen(grid, inside & below)
+    def _nowhere(self, level: Tensor) -> Seen:
+        return Seen(self._same(level).grid, torch.zeros_like(level, dtype=torch.bool))
 
 
 class Ground(nn.Module):
@@ -175,8 +211,10 @@ class Ground(nn.Module):
                 if eye is None:
                     shown.append(proprio.new_zeros(len(proprio), 3, h, w))
                     continue
-                level = proprio.new_zeros(len(proprio), h, w)
-                places = eye.places(proprio, level)[0][..., :2]
+                stand = eye.stand(proprio)
+                world = torch.eye(3, device=proprio.device).expand_as(stand.turn)
+                rays = eye.rays(stand, torch.zeros_like(stand.centre), world)
+                places = rays.at(torch.zeros_like(rays.slope))[0][..., :2]
                 grid = 2 * (places - self.low) / (self.high - self.low) - 1
                 grid = grid.flatten(0, 1)[None]  # one long picture: the texture is not copied
                 found = F.grid_sample(
@@ -192,15 +230,6 @@ def pixel_places(size: tuple[int, int], device: torch.device | None = None) -> T
     h, w = size
     rows, columns = ((torch.arange(n, device=device) + 0.5) * 2 / n - 1 for n in (h, w))
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-
-
-def _columns(x: Tensor, which: Sequence[int]) -> Tensor:
-    """``x[:, which]`` without a list for the GPU to wait for."""
-    return torch.stack([x[:, i] for i in which], dim=-1)
-
-
-def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm(dim=-1, keepdim=True).clamp(min=NEAR)
 
 
 def transfer(maps: Tensor, seen: Seen) -> Tensor:

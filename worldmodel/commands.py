@@ -119,8 +119,8 @@ COMMANDS: dict[str, Command] = {
         summary="imagined beside real: the same actions in the model and in the simulator",
         details="Demonstrations and explorations are acted out in the simulator; from the first "
         "observation of each the model imagines what the same actions lead to. A state probe reads "
-        "both: errors in mm over the horizon, what actions change, and videos. Kill it at any moment: "
-        "the same command with the same out= goes on (the long run alone begins anew).",
+        "both: errors in mm over the horizon, what actions change, and videos. Kill it at any "
+        "moment: the same command with the same out= goes on (the long run alone begins anew).",
         examples=(
             "worldmodel rollout checkpoint=pick_can_tiny",
             "worldmodel rollout checkpoint=runs/train/mine episodes=20 flow_steps=4",

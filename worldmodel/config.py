@@ -303,9 +303,12 @@ def _inside(policy: Policy, config: PolicyConfig, env: gymnasium.Env) -> Policy:
 
 def _world(name: str, config: PolicyConfig, env: gymnasium.Env) -> WorldModel:
     from worldmodel import checkpoint
+    from worldmodel.rollout import RolloutConfig, placed
     from worldmodel.spec import check_env
 
-    model = checkpoint.load(find_checkpoint(name)).model.to(config.device)
+    model = placed(
+        checkpoint.load(find_checkpoint(name)).model, RolloutConfig(device=config.device)
+    )
     check_env(model.spec, env)
     return model
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import torch
 
 from worldmodel.errors import UserError
+
+if TYPE_CHECKING:
+    from worldmodel.model import WorldModel
 
 
 def pick_device(name: str) -> torch.device:
@@ -41,7 +45,17 @@ def generator_on(device: torch.device, generator: torch.Generator) -> torch.Gene
     return torch.Generator(device).manual_seed(seed)
 
 
+def channels_last(model: WorldModel) -> WorldModel:
+    """The model with its convolutions' weights as its pictures lie in memory: else every use copies
+    them. Not for training: FSDP refuses them."""
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def uses_bf16(device: torch.device, precision: str) -> bool:
+    """Whether ``precision`` (auto, fp32, bf16) asks for bf16 there."""
+    return precision == "bf16" or (precision == "auto" and has_bf16(device))
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """bf16 autocast as ``precision`` asks (auto, fp32, bf16)."""
-    enabled = precision == "bf16" or (precision == "auto" and has_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))

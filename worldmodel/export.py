@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from worldmodel.errors import RunError, UserError
 from worldmodel.flow import flow_times, integrate
-from worldmodel.layers import Block, Modulation, attend, time_embedding
+from worldmodel.layers import Block, Modulation, attend
 from worldmodel.masks import Group
 from worldmodel.model import WorldModel
 from worldmodel.spec import DataSpec
@@ -80,10 +80,8 @@ class Planner(nn.Module):
 
     def _modulation(self, t: float) -> tuple[Modulation, tuple[Tensor, ...]]:
         """Of the blocks and of the trunk's end at flow time t, (1, 1, D) each."""
-        trunk = self.model.trunk
-        c = trunk.time(time_embedding(torch.tensor([t]), 256))
-        blocks = Modulation(*trunk.modulation(c)[:, None].chunk(6, -1))
-        return blocks, trunk.final(c)[:, None].chunk(2, -1)
+        blocks, end = self.model.trunk.modulate(torch.tensor([t]))
+        return Modulation(*blocks[:, None].chunk(6, -1)), end[:, None].chunk(2, -1)
 
     def forward(self, images: Sequence[Tensor], proprio: Tensor, noise: Tensor) -> Tensor:
         """C times uint8 (B, h, w, 3), (B, P) and (B, H, A) -> actions (B, H, A) in -1 … 1."""
@@ -103,7 +101,7 @@ class Planner(nn.Module):
                 q, *own = block.project(x, mod, self.plan_table)
                 k, v = (torch.cat(pair, dim=2) for pair in zip(seen, own, strict=True))
                 x = block.finish(x, mod, attend(q, k, v, None))
-            return model.read_action(trunk.final_norm(x) * (1 + scale) + shift)
+            return model.read_action(torch.addcmul(shift, trunk.final_norm(x), scale))
 
         plan = integrate(predict, noise, self.flow_steps)
         return model.action_scale.inverse(plan).clamp(-1.0, 1.0)

@@ -19,11 +19,10 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodel import checkpoint as checkpoints
-from worldmodel.device import pick_device
 from worldmodel.errors import UserError
 from worldmodel.model import WorldModel
 from worldmodel.outcomes import Verdicts
-from worldmodel.rollout import Imagination, RolloutConfig, generators_from
+from worldmodel.rollout import Imagination, RolloutConfig, generators_from, placed
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import spaces_of
 from worldmodel.starts import Starts, asking_for, load_starts
@@ -88,7 +87,7 @@ class ImaginedVectorEnv(VectorEnv):
                 raise UserError("a model without its checkpoint has no starts; give starts=…")
         else:
             folder = find_checkpoint(checkpoint)
-            self.model = checkpoints.load(folder).model.to(pick_device(device))
+            self.model = placed(checkpoints.load(folder).model, RolloutConfig(device=device))
             starts = folder if starts is None else starts
         self.data_spec = self.model.spec
         self.starts = starts if isinstance(starts, Starts) else load_starts(starts, self.data_spec)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from worldmodel.flow import integrate
-from worldmodel.masks import Group
 from worldmodel.memory import Memory
 from worldmodel.model import WorldModel
 
@@ -44,7 +43,7 @@ def _remember(
         visible = torch.cat([visible, visible.new_ones(len(visible), S)], dim=1)
     else:
         visible[:, at : at + S] = True
-    table = model.rope([Group(kind, 0, S)], memory.clock)
+    table = model.rope_at(kind, S, memory.clock)
     return model.trunk(x, time[:, None], table, visible[:, None], memory.caches, at)[0]
 
 

@@ -9,13 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+EPSILON = 1e-6  # of the norms
 
-def time_embedding(t: Tensor, width: int) -> Tensor:
-    """(U,) flow times -> (U, width) sinusoids of 1000 t, in fp32 [DiT; x1000 as in FLUX]."""
-    half = width // 2
-    frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=t.device) / half)
-    angle = 1000.0 * t.float()[:, None] * frequency
+TIME_WIDTH = 256
+
+
+def time_embedding(t: Tensor, frequency: Tensor) -> Tensor:
+    """(U,) flow times -> (U, TIME_WIDTH) sinusoids of 1000 t, in fp32 [DiT; x1000 as in FLUX].
+
+    ``frequency`` is :func:`time_frequency`."""
+    angle = t.float()[:, None] * (1000.0 * frequency)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def time_frequency() -> Tensor:
+    """(TIME_WIDTH / 2,), from 1 down to 1 / 10,000."""
+    half = TIME_WIDTH // 2
+    return torch.exp(-math.log(10_000.0) * torch.arange(half) / half)
 
 
 class Rope(NamedTuple):
@@ -23,32 +33,33 @@ class Rope(NamedTuple):
     sin: Tensor  # (S, E), the sign of the rotation folded in
 
 
-def rope(position: Tensor, head: int, theta: float = 100.0) -> Rope:
-    """Rotary tables for (S, 3) positions on (step, row, column) and heads of size ``head``.
+def rope_frequency(head: int, theta: float = 100.0) -> Tensor:
+    """(3, head / 2): how fast each pair of a head of this size turns with step, row and column.
 
     A quarter of the pairs turns with the step, the rest is shared between row and column. Grids
     are small (at most tens of positions), hence the small base ``theta``.
     """
     pairs = head // 2
     share = [pairs // 4, (pairs - pairs // 4) // 2, pairs - pairs // 4 - (pairs - pairs // 4) // 2]
-    angles = []
-    for axis, count in enumerate(share):
-        frequency = theta ** (-torch.arange(count, device=position.device).double() / count)
-        angles.append(position[:, axis, None] * frequency)  # fp64: step 10,000,000 is as exact as 1
-    angle = torch.cat(angles, dim=-1)  # (S, pairs)
+    axes = [theta ** (-torch.arange(count).double() / count) for count in share]
+    return torch.block_diag(*axes)  # fp64: step 10,000,000 is as exact as 1
+
+
+def rope(angle: Tensor) -> Rope:
+    """Rotary tables for angles (S, head / 2): positions (S, 3) @ :func:`rope_frequency`."""
     cos, sin = angle.cos().float(), angle.sin().float()
     return Rope(cos.repeat(1, 2), torch.cat([-sin, sin], dim=-1))
 
 
 def rotate(x: Tensor, table: Rope) -> Tensor:
-    """Apply rotary positions to (B, heads, S, E)."""
-    half = x.shape[-1] // 2
-    swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
-    return x * table.cos.to(x.dtype) + swapped * table.sin.to(x.dtype)
+    """Apply rotary positions to (…, E), where ``table`` broadcasts."""
+    left, right = x.chunk(2, dim=-1)
+    swapped = torch.cat([right, left], dim=-1)
+    return torch.addcmul(x * table.cos.to(x.dtype), swapped, table.sin.to(x.dtype))
 
 
 class Modulation(NamedTuple):
-    """Scale, shift and gate of a block's two halves, each (B, S, D) [adaLN-Zero, DiT]."""
+    """Scale (about 1), shift and gate of a block's two halves, (B, S, D) each [adaLN-Zero, DiT]."""
 
     scale_1: Tensor
     shift_1: Tensor
@@ -69,7 +80,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), EPSILON)
 
 
 class Cache(NamedTuple):
@@ -130,13 +141,17 @@ class Block(nn.Module):
     def project(self, x: Tensor, mod: Modulation, table: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S, D) -> queries, keys and values, (B, heads, S, E) each."""
         B, S, D = x.shape
-        h = self.norm_1(x) * (1 + mod.scale_1) + mod.shift_1
-        q, k, v = self.qkv(h).view(B, S, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
-        return q, k, v.to(q.dtype)
+        h = torch.addcmul(mod.shift_1, self.norm_1(x), mod.scale_1)
+        qkv = self.qkv(h).view(B, S, 3, self.heads, D // self.heads)
+        weight = torch.stack([self.q_norm.weight, self.k_norm.weight])[:, None]
+        qk = F.rms_norm(qkv[:, :, :2], weight.shape[-1:], None, EPSILON) * weight.to(qkv.dtype)
+        places = Rope(*(part[:, None, None] for part in table))  # of S, not of q, k and heads
+        q, k = rotate(qk, places).permute(2, 0, 3, 1, 4)
+        return q, k, qkv[:, :, 2].transpose(1, 2)
 
     def finish(self, x: Tensor, mod: Modulation, read: Tensor) -> Tensor:
         """The rest of the block, from what was ``read`` by attention (B, heads, S, E)."""
-        x = x + mod.gate_1 * self.out(read.transpose(1, 2).reshape(x.shape))
-        h = self.norm_2(x) * (1 + mod.scale_2) + mod.shift_2
-        return x + mod.gate_2 * self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))
+        x = torch.addcmul(x, mod.gate_1, self.out(read.transpose(1, 2).reshape(x.shape)))
+        h = torch.addcmul(mod.shift_2, self.norm_2(x), mod.scale_2)
+        h = self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))
+        return torch.addcmul(x, mod.gate_2, h)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.body import Body
 from worldmodel.cameras import Cameras
-from worldmodel.layers import Rope, rope
+from worldmodel.layers import Rope, rope, rope_frequency
 from worldmodel.leaves import OUTCOMES, Context, Features, Leaves, Prediction
 from worldmodel.masks import Group, Layout, attention_mask, layout, positions
 from worldmodel.normalize import MIN_CHANGE_STD, Affine, float_to_images, images_to_float
@@ -66,6 +66,7 @@ class WorldModel(nn.Module):
     """One transformer that plans actions and predicts what follows from them."""
 
     grid: Tensor
+    frequency: Tensor
     corrected: Tensor
     outcome_units: Tensor
 
@@ -121,7 +122,10 @@ class WorldModel(nn.Module):
             nn.init.zeros_(layer.bias)
         grid = grid_positions(len(spec.cameras), (h, w), config.patch)
         self.register_buffer("grid", grid, persistent=False)
+        frequency = rope_frequency(D // config.trunk.heads)
+        self.register_buffer("frequency", frequency, persistent=False)
         self._arrangements: dict[tuple, tuple[Layout, Rope]] = {}
+        self._angles: dict[tuple, Tensor] = {}
 
     # ---- between env and model -------------------------------------------------------------
 
@@ -136,11 +140,17 @@ class WorldModel(nn.Module):
 
     # ---- token assembly --------------------------------------------------------------------
 
-    def rope(self, groups: list[Group], later: Tensor | int = 0) -> Rope:
-        """Rotary positions of these groups, ``later`` by as many env steps."""
-        place = positions(groups, self.grid)
-        place[:, 0] += later
-        return rope(place, self.config.trunk.width // self.config.trunk.heads)
+    def rope(self, groups: list[Group]) -> Rope:
+        """Rotary positions of these groups."""
+        return rope(positions(groups, self.grid).double() @ self.frequency)
+
+    def rope_at(self, kind: str, tokens: int, step: Tensor) -> Rope:
+        """Rotary positions of one group at an env step ()."""
+        key = kind, tokens, self.grid.device
+        if key not in self._angles:  # never given up: captured CUDA graphs read them
+            place = positions([Group(kind, 0, tokens)], self.grid)
+            self._angles[key] = place.double() @ self.frequency
+        return rope(self._angles[key] + step * self.frequency[0])
 
     def _arranged(self, groups: list[Group]) -> tuple[Layout, Rope]:
         """Where each token of a segment stands, for masks and as rotary positions; the same few

@@ -16,9 +16,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from worldmodel.device import autocast, pick_device
+from worldmodel.device import autocast, channels_last, pick_device, uses_bf16
 from worldmodel.errors import UserError
 from worldmodel.flow import interpolate
 from worldmodel.graphs import Replayed
@@ -59,8 +59,18 @@ class Frame(NamedTuple):
 
 
 def placed(model: WorldModel, config: RolloutConfig) -> WorldModel:
-    """The model where ``config`` says it is to imagine. UserError where there is no such place."""
-    return model.to(pick_device(config.device))
+    """The model where ``config`` says it is to imagine, its weights as they are used there: not to
+    be trained or saved any more. UserError where there is no such place.
+
+    Where bf16 is asked for, autocast would make it of every weight at every use.
+    """
+    model = channels_last(model.to(pick_device(config.device)))
+    if uses_bf16(model.grid.device, config.precision):
+        exact = set(model.motion.modules())
+        for module in model.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d) and module not in exact:
+                module.to(torch.bfloat16)
+    return model
 
 
 #: (images (B, C, h, w, 3) uint8, proprio (B, P)) -> actions (B, A) in [-1, 1], or None

@@ -6,19 +6,15 @@ own picture in the pose that it takes; and, for each camera, what another one ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from worldmodel.cameras import Cameras, Seen, transfer
+from worldmodel.cameras import Cameras, Motion, Seen, Stand, transfer
 
 HEIGHT_SCALE = 0.05  # m above the plane, of what is read as 1
-
-#: heights (M, h, w) above the plane -> where what lies there was seen before
-Motion = Callable[[Tensor], Seen]
 
 
 class View(NamedTuple):
@@ -52,10 +48,13 @@ def gather(
     ``began`` for the first. Poses (M, P) in env units, views of M C pictures."""
     M, C = len(pose), len(cameras.other)
     level = pose.new_zeros(M * C, *body.pictures.shape[-2:])
+    here = cameras.stand(pose)
+    stood = [cameras.stand(then) for then in (before, began)]
 
-    def other(view: View, then: Tensor) -> View:
+    def other(view: View, then: Mapping[str, Stand]) -> View:
         """For each camera what another saw, in its place."""
-        ground, above = (cameras.across(then, pose, level + h) for h in (0.0, HEIGHT_SCALE))
+        find = cameras.across(then, here)
+        ground, above = find(level), find(level + HEIGHT_SCALE)
 
         def there(x: Tensor, seen: Seen) -> Tensor:
             x = x.unflatten(0, (M, C))
@@ -64,9 +63,7 @@ def gather(
 
         return View(there(view.pictures, above), [there(m, ground) for m in view.maps])
 
-    return Sights(
-        Source(latest, partial(cameras.reproject, before, pose)),
-        Source(first, partial(cameras.reproject, began, pose)),
-        body,
-        (other(latest, before), other(first, began)),
-    )
+    views = latest, first
+    near, far = (Source(v, cameras.reproject(s, here)) for v, s in zip(views, stood, strict=True))
+    others = tuple(other(v, s) for v, s in zip(views, stood, strict=True))
+    return Sights(near, far, body, others)

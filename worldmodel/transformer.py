@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from worldmodel.layers import Block, Cache, Modulation, RMSNorm, Rope, time_embedding
+from worldmodel.layers import (
+    TIME_WIDTH,
+    Block,
+    Cache,
+    Modulation,
+    RMSNorm,
+    Rope,
+    time_embedding,
+    time_frequency,
+)
 
 
 @dataclass(frozen=True)
@@ -29,17 +38,24 @@ class TransformerConfig:
 class Trunk(nn.Module):
     """Blocks with one modulation shared by all of them [as FLUX.2], from each token's flow time."""
 
+    one: Tensor
+    frequency: Tensor
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         D = config.width
-        self.time = nn.Sequential(nn.Linear(256, D), nn.SiLU(), nn.Linear(D, D), nn.SiLU())
+        self.time = nn.Sequential(nn.Linear(TIME_WIDTH, D), nn.SiLU(), nn.Linear(D, D), nn.SiLU())
         self.modulation = nn.Linear(D, 6 * D)
         self.final = nn.Linear(D, 2 * D)
         self.final_norm = RMSNorm(D)
         self.blocks = nn.ModuleList(
             Block(D, config.heads, config.mlp_ratio) for _ in range(config.depth)
         )
+        # of scale, shift and gate, twice, what is 1 + what the network says
+        one = torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat_interleave(D)
+        self.register_buffer("one", one, persistent=False)
+        self.register_buffer("frequency", time_frequency(), persistent=False)
         for layer in (self.modulation, self.final):  # gates start at zero: every block is identity
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -57,11 +73,11 @@ class Trunk(nn.Module):
         """
         if time.shape[1] > 1:  # a sequence has few distinct times: embed those, then gather
             distinct, index = time.unique(return_inverse=True)
+            parts = (nn.functional.embedding(index, part) for part in self.modulate(distinct))
         else:
-            distinct, index = time[:, 0], torch.arange(len(time), device=time.device)[:, None]
-        c = self.time(time_embedding(distinct, 256))
-        table_6 = self.modulation(c)
-        mod = Modulation(*nn.functional.embedding(index, table_6).chunk(6, dim=-1))
+            parts = (part[:, None] for part in self.modulate(time[:, 0]))
+        blocks, end = parts
+        mod = Modulation(*blocks.chunk(6, dim=-1))
         x = x.to(mod.scale_1.dtype)
         rope_table = Rope(table.cos.to(x.dtype), table.sin.to(x.dtype))
         mask = mask[:, None] if mask is not None else None
@@ -72,8 +88,14 @@ class Trunk(nn.Module):
                 features = x
                 if stop:
                     return x, features
-        scale, shift = nn.functional.embedding(index, self.final(c)).chunk(2, dim=-1)
-        return self.final_norm(x) * (1 + scale) + shift, features
+        scale, shift = end.chunk(2, dim=-1)
+        return torch.addcmul(shift, self.final_norm(x), scale), features
+
+    def modulate(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow times (U,) -> modulation of the blocks (U, 6 D), and of their output (U, 2 D)."""
+        c = self.time(time_embedding(time, self.frequency))
+        one = self.one.to(c.dtype)
+        return self.modulation(c) + one, self.final(c) + one[: 2 * self.config.width]
 
 
 def parameter_count(module: nn.Module) -> int:
