@@ -35,16 +35,20 @@ def _remember(
     """Run (B, S, D) tokens of the latest step at flow time (B,), or (1,) for all rows, and keep
     them at place ``at``.
 
-    They read what is visible in the memory, and each other.
+    They read what is visible in the memory, and each other. Nothing is read off them themselves
+    unless they are a leaf.
     """
     S = x.shape[1]
     visible = memory.visible
-    if at == memory.ring:  # a leaf: behind the ring, and not seen by what comes
+    leaf = at == memory.ring
+    if leaf:  # behind the ring, and not seen by what comes
         visible = torch.cat([visible, visible.new_ones(len(visible), S)], dim=1)
     else:
         visible[:, at : at + S] = True
     table = model.rope_at(kind, S, memory.clock)
-    return model.trunk(x, time[:, None], table, visible[:, None], memory.caches, at)[0]
+    return model.trunk(
+        x, time[:, None], table, visible[:, None], memory.caches, at, remember=not leaf
+    )[0]
 
 
 @torch.no_grad()

@@ -129,14 +129,21 @@ class Block(nn.Module):
         are written to its places ``at`` to ``at + S``, and what is read is as much of the cache as
         the mask is wide.
         """
-        q, k, v = self.project(x, mod, table)
-        if cache is not None:
+        if cache is None:
+            q, k, v = self.project(x, mod, table)
+        else:
             assert mask is not None, "a cache is read through a mask"
-            S = x.shape[1]
-            cache.keys[:, :, at : at + S] = k
-            cache.values[:, :, at : at + S] = v
+            q = self.remember(x, mod, table, cache, at)
             k, v = (part[:, :, : mask.shape[-1]] for part in cache)
         return self.finish(x, mod, attend(q, k, v, mask))
+
+    def remember(self, x: Tensor, mod: Modulation, table: Rope, cache: Cache, at: int) -> Tensor:
+        """Write keys and values of (B, S, D) into the cache; the queries (B, heads, S, E)."""
+        q, k, v = self.project(x, mod, table)
+        S = x.shape[1]
+        cache.keys[:, :, at : at + S] = k
+        cache.values[:, :, at : at + S] = v
+        return q
 
     def project(self, x: Tensor, mod: Modulation, table: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S, D) -> queries, keys and values, (B, heads, S, E) each."""

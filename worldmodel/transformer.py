@@ -63,13 +63,14 @@ class Trunk(nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, table: Rope, mask: Tensor | None,
         caches: Sequence[Cache] | None = None, at: int = 0, feature_layer: int | None = None,
-        stop: bool = False,
+        stop: bool = False, remember: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """(B, S, D) tokens at flow times (B, S), or (B or 1, 1), -> (output (B, S, D), features).
 
         ``mask`` (B, S or 1, keys) is True where a token reads a key; ``caches`` (one per block) and
         ``at`` as in :class:`Block`. ``features`` is the hidden state after block ``feature_layer``
-        (counted from 1); with ``stop`` nothing after that block is computed.
+        (counted from 1); with ``stop`` nothing after that block is computed. With ``remember``
+        only keys and values are wanted: the output is what the last block was given.
         """
         if time.shape[1] > 1:  # a sequence has few distinct times: embed those, then gather
             distinct, index = time.unique(return_inverse=True)
@@ -83,6 +84,10 @@ class Trunk(nn.Module):
         mask = mask[:, None] if mask is not None else None
         features = None
         for i, block in enumerate(self.blocks):
+            if remember and i + 1 == len(self.blocks):
+                assert caches is not None, "nowhere to remember"
+                block.remember(x, mod, rope_table, caches[i], at)
+                return x, features
             x = block(x, mod, rope_table, mask, caches[i] if caches else None, at)
             if i + 1 == feature_layer:
                 features = x
