@@ -88,10 +88,36 @@ def test_the_motion_is_learned_from_its_own_loss_alone_and_over_many_steps() -> 
     still, action = torch.ones(2, 1, P).expand(2, 5, P), torch.rand(2, 4, A)
     assert motion_loss(model, still, action) == 0
     with torch.no_grad():
-        model.motion[-1].bias[0] = 0.1  # a small error that always goes the same way
+        model.motion[-1].bias[0] = 0.02  # a small error that always goes the same way
     drift = motion_loss(model, still, action)
-    errors = torch.tensor([0.1, 0.2, 0.3, 0.4]).square() / 2 / P
+    errors = torch.tensor([0.02, 0.04, 0.06, 0.08]).square() / 2 / P
     torch.testing.assert_close(drift, errors.mean())
+    with torch.no_grad():
+        model.motion[-1].bias[0] = 10.0  # far off it grows with the error, not with its square
+    far = motion_loss(model, still, action)
+    expected = 0.1 * (torch.tensor([10.0, 20.0, 30.0, 40.0]) - 0.05) / P
+    torch.testing.assert_close(far, expected.mean())
+
+
+def test_a_sum_that_is_a_quantity_of_its_own_is_learned_as_one() -> None:
+    spec = tiny_spec()
+    names = ("tcp_x [m]", "commanded_minus_tcp_x [m]", "commanded_minus_hand_rx [rad]")
+    spec = dataclasses.replace(spec, proprio_names=names + spec.proprio_names[3:])
+    assert spec.sums == ((1, 0),)
+    config = tiny_model().config
+    apart, together = WorldModel(tiny_spec(), config), WorldModel(spec, config)
+    still, action = torch.ones(2, 1, P).expand(2, 2, P), torch.rand(2, 1, A)
+    found = []
+    for model in apart, together:
+        for p in model.motion.parameters():
+            torch.nn.init.zeros_(p)
+        for second in (0.02, -0.02):
+            with torch.no_grad():
+                model.motion[-1].bias[:2] = torch.tensor([0.02, second])
+            found.append(motion_loss(model, still, action))
+    torch.testing.assert_close(found[0], found[1])  # each for itself
+    torch.testing.assert_close(found[3], found[1])  # what they add up to is right
+    torch.testing.assert_close(found[2] - found[0], torch.tensor(0.04**2 / 2))
 
 
 def test_waves_are_octaves() -> None:

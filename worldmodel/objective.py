@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from worldmodel.windows import Batch
 
 
+FINE = 0.1  # steps' motion, below which errors of the robot's own motion are squared
+
+
 @dataclass(frozen=True)
 class ObjectiveConfig:
     name: Literal["flow", "dts", "self_flow", "mid"] = field(
@@ -265,14 +268,27 @@ def body_loss(model: WorldModel, images: Tensor, proprio: Tensor) -> Tensor:
 
 def motion_loss(model: WorldModel, proprio: Tensor, action: Tensor) -> Tensor:
     """Error of the robot's own motion along (M, L + 1, P) and the actions (M, L, A), when it goes
-    on from its own pose for L steps: small errors that all go one way would add up to a drift."""
+    on from its own pose for L steps: small errors that all go one way would add up to a drift.
+
+    In units of a step's motion, absolute beyond FINE of it: squares would leave what is small in
+    one step, and grows, to the last. Sums that stand for a quantity of their own count as such: of
+    a commanded pose, which nothing pulls back, errors add up, and each part of it may be nearly
+    right where they are not (docs/log.md, 2026-11-28).
+    """
     normalised, action = model.proprio_scale(proprio), model.action_scale(action)
-    unit = model.change_scale.std / model.proprio_scale.std  # of a step
+    change = model.change_scale.std  # of a step, in env units
+    unit = change / model.proprio_scale.std
     pose, errors = normalised[:, 0], []
     for n in range(action.shape[1]):
         _, pose = model.expect_pose(torch.cat([pose, action[:, n]], dim=-1))
-        errors.append(F.smooth_l1_loss(pose / unit, normalised[:, n + 1] / unit))
-    return torch.stack(errors).mean()
+        errors.append((pose - normalised[:, n + 1]) / unit)
+    wrong = torch.stack(errors, dim=1)  # (M, L, P)
+    parts = [wrong]
+    if model.spec.sums:
+        i, j = (list(part) for part in zip(*model.spec.sums, strict=True))
+        parts.append((wrong[..., i] * change[i] + wrong[..., j] * change[j]) / change[j])
+    losses = [F.huber_loss(x, torch.zeros_like(x), delta=FINE) for x in parts]
+    return torch.stack(losses).sum()
 
 
 def outcome_loss(predicted: Tensor, target: Tensor, unit: float) -> Tensor:

@@ -93,6 +93,14 @@ class DataSpec:
     def A(self) -> int:
         return len(self.action_names)
 
+    @property
+    def sums(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of proprioception's numbers that add up to a third quantity: those that are named
+        ``x_minus_y`` and ``y`` make x, as a commanded position."""
+        place = {name: i for i, name in enumerate(self.proprio_names)}
+        pairs = ((i, name.partition("_minus_")[2]) for name, i in place.items())
+        return tuple((i, place[other]) for i, other in pairs if other in place)
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
