@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ class Trunk(nn.Module):
         for i, block in enumerate(self.blocks):
             if remember and i + 1 == len(self.blocks):
                 assert caches is not None, "nowhere to remember"
-                block.remember(x, mod, rope_table, caches[i], at)
+                cast(Block, block).remember(x, mod, rope_table, caches[i], at)
                 return x, features
             x = block(x, mod, rope_table, mask, caches[i] if caches else None, at)
             if i + 1 == feature_layer:
