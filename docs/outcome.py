@@ -1,0 +1,230 @@
+"""Fit what a checkpoint reads off its outcome token anew, and nothing else.
+
+    python docs/outcome.py --out runs/outcome [--checkpoint pick_can_world] [--episodes 1152]
+
+Success and termination are linear in the outcome token, so on a trunk that stays as it is they are
+a logistic regression: convex, and fitted in a minute. The scripted expert, the mistaken one and
+explorations act in the checkpoint's env, a fifth, three fifths and a fifth of the episodes; the
+model looks on, and imagines a part of them besides (``--imagined``). Every fifth episode is held
+out. All else stays bit by bit as it was.
+Writes OUT/checkpoint and OUT/result.json, and keeps OUT/parts: what was seen is not seen again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldmodel import checkpoint
+from worldmodel.calibration import granted
+from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
+from worldmodel.files import write_json
+from worldmodel.leaves import OUTCOMES
+from worldmodel.log import Progress
+from worldmodel.metrics import calibration_error, roc_auc
+from worldmodel.model import WorldModel
+from worldmodel.recording import Recording, record
+from worldmodel.retrace import BATCH, dream, watch
+from worldmodel.rollout import RolloutConfig, placed
+from worldmodel.runs import claim, hardware
+from worldmodel.shipped import find_checkpoint, weights_sha256
+
+SEED = 8_500_000  # of the first episode
+STEPS = 100  # of the longest
+KINDS = "mistake", "mistake", "mistake", "demonstration", "exploration"  # episode i is i % 5
+PART = 3 * BATCH  # episodes that are seen, and kept, together
+WAYS = "real", "imagined"
+EVENTS = "success", "terminated"
+TENSORS = "feature", "read", "event"
+PENALTY = 1e-4  # on squared weights of features of unit spread
+
+
+class Seen(NamedTuple):
+    """Episodes as the model saw them, one after another."""
+
+    feature: Tensor  # (steps, D) half, the outcome token
+    read: Tensor  # (steps, 4) what was read off it: leaves.OUTCOMES
+    event: Tensor  # (steps, 2) bool, what happened: EVENTS
+    seeds: list[int]  # of the episodes
+    lengths: list[int]  # steps of each
+    outcomes: list[str]  # the env's verdict on each
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", default="pick_can_world", help="folder or shipped name")
+    parser.add_argument("--episodes", type=int, default=12 * PART, help=f"a multiple of {PART}")
+    parser.add_argument("--imagined", type=int, default=5 * PART, help="so many of them as well")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    a = parser.parse_args()
+    if a.episodes % PART or a.imagined % PART or not 0 <= a.imagined <= a.episodes:
+        parser.error(f"got {a.episodes} and {a.imagined} episodes, expected multiples of {PART}")
+    torch.set_num_threads(a.threads)
+    found = find_checkpoint(a.checkpoint)
+    claim(a.out / "outcome.json", {"checkpoint_sha256": weights_sha256(found)}, "fit")
+    seen: dict[str, list[Seen]] = {}
+    with Progress("see", total=a.episodes + a.imagined, unit="episodes") as bar:
+        model = placed(checkpoint.load(found).model, RolloutConfig())
+        for first in range(0, a.episodes, PART):
+            ways = WAYS if first < a.imagined else WAYS[:1]
+            for way, part in look(model, first, ways, a.out / "parts", bar).items():
+                seen.setdefault(way, []).append(part)
+    whole = {way: joined(parts) for way, parts in seen.items()}
+    loaded = checkpoint.load(found)
+    before = {way: figures(part, part.read) for way, part in whole.items()}
+    fit(loaded.model.read_outcome, list(whole.values()))
+    after = {
+        way: figures(part, reread(loaded.model.read_outcome, part)) for way, part in whole.items()
+    }
+    about = {**loaded.about, "outcome": {"episodes": a.episodes, "imagined": a.imagined}}
+    checkpoint.save(a.out / "checkpoint", loaded.model, about)
+    result = {"checkpoint": a.checkpoint, "before": before, "after": after}
+    write_json(a.out / "result.json", result | {"hardware": hardware()})
+    for way in whole:
+        print(way, "before", before[way])
+        print(way, "after", after[way])
+
+
+def look(
+    model: WorldModel, first: int, ways: tuple[str, ...], folder: Path, bar: Progress
+) -> dict[str, Seen]:
+    """The episodes from ``first`` on, as they were and, if asked for, as they are imagined."""
+    files = {way: folder / f"{way}_{first:05d}.safetensors" for way in ways}
+    if all(file.exists() for file in files.values()):
+        bar.advance(PART * len(ways), "from before")
+        return {way: kept(file) for way, file in files.items()}
+    env = make_env(EnvConfig(model.spec.env, options=dict(model.spec.env_options)))
+    actors = {
+        kind: make_policy(PolicyConfig(name="scripted", mistaken=kind == "mistake"), env)
+        for kind in KINDS
+    }
+    recordings = []
+    for i in range(first, first + PART):
+        kind = KINDS[i % len(KINDS)]
+        explore = kind == "exploration"
+        recordings.append(record(env, actors[kind], model.spec, SEED + i, explore, STEPS))
+        bar.advance(0, f"acted out {i - first + 1} of {PART}")
+    env.close()
+    found = {}
+    for way, file in files.items():
+        found[way] = retraced(model, recordings, way, bar)
+        row = found[way]._asdict()
+        tensors = {name: row.pop(name) for name in TENSORS}
+        checkpoint.write_tensors(file, tensors, {"format": checkpoint.FORMAT, **row})
+    return found
+
+
+def kept(file: Path) -> Seen:
+    """What :func:`look` wrote there."""
+    tensors, header = checkpoint.read_tensors(file)
+    lists = {name: header[name] for name in ("seeds", "lengths", "outcomes")}
+    return Seen(**tensors, **lists)
+
+
+def joined(parts: list[Seen]) -> Seen:
+    """All of these as one."""
+    return Seen(
+        torch.cat([part.feature for part in parts]),
+        torch.cat([part.read for part in parts]),
+        torch.cat([part.event for part in parts]),
+        [seed for part in parts for seed in part.seeds],
+        [length for part in parts for length in part.lengths],
+        [outcome for part in parts for outcome in part.outcomes],
+    )
+
+
+def retraced(model: WorldModel, recordings: list[Recording], way: str, bar: Progress) -> Seen:
+    """What the outcome token is at every step of them, and what became of it."""
+    tokens: list[Tensor] = []
+    hook = model.read_outcome.register_forward_hook(
+        lambda module, inputs, output: tokens.append(inputs[0].float().cpu())
+    )
+    found = []
+    order = sorted(recordings, key=len)  # alike in length
+    for at in range(0, len(order), BATCH):
+        part = order[at : at + BATCH]
+        tokens.clear()
+        if way == "real":
+            traced = watch(model, part, lambda n: bar.advance(n, way))
+        else:
+            traced = dream(model, part, RolloutConfig(), SEED + at, lambda n: bar.advance(n, way))
+        whole = torch.stack(tokens, dim=1).half()  # (B, T, D)
+        for feature, r, t in zip(whole, part, traced, strict=True):
+            event = np.stack([getattr(r, name) for name in EVENTS], axis=1)
+            read, event = torch.from_numpy(t.outcomes), torch.from_numpy(event)
+            found.append(Seen(feature[: len(r)], read, event, [r.seed], [len(r)], [r.outcome]))
+    hook.remove()
+    return joined(found)
+
+
+def held_out(seen: Seen) -> Tensor:
+    """(steps,) bool: of every fifth episode of each kind."""
+    away = torch.tensor([(seed - SEED) // len(KINDS) % 5 == 4 for seed in seen.seeds])
+    return away.repeat_interleave(torch.tensor(seen.lengths))
+
+
+def fit(layer: nn.Linear, seen: list[Seen]) -> None:
+    """The rows of EVENTS, by logistic regression; each way of seeing weighs by its steps."""
+    known = [~held_out(part) for part in seen]
+    feature = torch.cat([part.feature[k] for part, k in zip(seen, known, strict=True)]).double()
+    event = torch.cat([part.event[k] for part, k in zip(seen, known, strict=True)]).double()
+    mean, spread = feature.mean(0), feature.std(0) + 1e-3
+    feature = (feature - mean) / spread
+    for k, name in enumerate(EVENTS):
+        weight = torch.zeros(feature.shape[1] + 1, dtype=torch.double, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weight], max_iter=500, line_search_fn="strong_wolfe")
+
+        def wrong() -> Tensor:
+            optimizer.zero_grad()  # noqa: B023 (called here and now)
+            out = feature @ weight[:-1] + weight[-1]  # noqa: B023
+            loss = F.binary_cross_entropy_with_logits(out, event[:, k])  # noqa: B023
+            loss = loss + PENALTY * weight[:-1].square().sum()  # noqa: B023
+            loss.backward()
+            return loss
+
+        optimizer.step(wrong)
+        found, row = weight.detach(), OUTCOMES.index(name)
+        layer.weight.data[row] = (found[:-1] / spread).float()
+        layer.bias.data[row] = (found[-1] - (found[:-1] * mean / spread).sum()).float()
+
+
+def reread(layer: nn.Linear, seen: Seen) -> Tensor:
+    """(steps, 4) like ``seen.read``, with EVENTS as the layer has them now."""
+    read, out = seen.read.clone(), layer(seen.feature.float()).sigmoid()
+    for k in map(OUTCOMES.index, EVENTS):
+        read[:, k] = out[:, k]
+    return read
+
+
+def figures(seen: Seen, read: Tensor) -> dict[str, Any]:
+    """Of the held-out episodes: ROC-AUC, calibration error and cross-entropy of success at a step,
+    and of how many of each outcome it is granted: (granted, episodes)."""
+    away = held_out(seen)
+    chance, success = read[away, 0].numpy(), seen.event[away, 0]
+    entropy = F.binary_cross_entropy(read[away, 0].clamp(1e-6, 1 - 1e-6), success.float())
+    counts: dict[str, list[int]] = {}
+    episodes = zip(read.split(seen.lengths), away.split(seen.lengths), seen.outcomes, strict=True)
+    for rows, mine, outcome in episodes:
+        if mine[0]:
+            count = counts.setdefault(outcome, [0, 0])
+            count[0] += granted(rows.numpy())
+            count[1] += 1
+    return {
+        "auc": roc_auc(chance, success.numpy()),
+        "calibration_error": calibration_error(chance, success.numpy()),
+        "cross_entropy": float(entropy),
+        "granted": counts,
+    }
+
+
+if __name__ == "__main__":
+    main()
