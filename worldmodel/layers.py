@@ -121,29 +121,24 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, mod: Modulation, table: Rope, mask: Tensor | None,
-        cache: Cache | None = None, at: int = 0,
+        cache: Cache | None = None, at: int = 0, remember: bool = False,
     ) -> Tensor:  # fmt: skip
         """(B, S, D) -> (B, S, D). ``mask`` (B, 1, S or 1, keys): which key each token reads.
 
         Without a ``cache`` the keys are the S tokens themselves. With one, their keys and values
         are written to its places ``at`` to ``at + S``, and what is read is as much of the cache as
-        the mask is wide.
+        the mask is wide; with ``remember`` that is all, and x comes back as it was.
         """
-        if cache is None:
-            q, k, v = self.project(x, mod, table)
-        else:
+        q, k, v = self.project(x, mod, table)
+        if cache is not None:
             assert mask is not None, "a cache is read through a mask"
-            q = self.remember(x, mod, table, cache, at)
+            S = x.shape[1]
+            cache.keys[:, :, at : at + S] = k
+            cache.values[:, :, at : at + S] = v
+            if remember:
+                return x
             k, v = (part[:, :, : mask.shape[-1]] for part in cache)
         return self.finish(x, mod, attend(q, k, v, mask))
-
-    def remember(self, x: Tensor, mod: Modulation, table: Rope, cache: Cache, at: int) -> Tensor:
-        """Write keys and values of (B, S, D) into the cache; the queries (B, heads, S, E)."""
-        q, k, v = self.project(x, mod, table)
-        S = x.shape[1]
-        cache.keys[:, :, at : at + S] = k
-        cache.values[:, :, at : at + S] = v
-        return q
 
     def project(self, x: Tensor, mod: Modulation, table: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S, D) -> queries, keys and values, (B, heads, S, E) each."""

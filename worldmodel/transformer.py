@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -85,11 +84,10 @@ class Trunk(nn.Module):
         mask = mask[:, None] if mask is not None else None
         features = None
         for i, block in enumerate(self.blocks):
-            if remember and i + 1 == len(self.blocks):
-                assert caches is not None, "nowhere to remember"
-                cast(Block, block).remember(x, mod, rope_table, caches[i], at)
+            last = remember and i + 1 == len(self.blocks)
+            x = block(x, mod, rope_table, mask, caches[i] if caches else None, at, last)
+            if last:
                 return x, features
-            x = block(x, mod, rope_table, mask, caches[i] if caches else None, at)
             if i + 1 == feature_layer:
                 features = x
                 if stop:
