@@ -29,7 +29,12 @@ def test_attention_is_the_written_out_softmax() -> None:
     q, k, v = torch.randn(3, 2, 2, 5, 8).unbind(0)
     mask = torch.rand(2, 1, 5, 5) < 0.5
     mask |= torch.eye(5, dtype=torch.bool)
-    torch.testing.assert_close(attend(q, k, v, mask), written_out(q, k, v, mask))
+    added = torch.where(mask, 0.0, -torch.inf)
+    expected = written_out(q, k, v, mask)
+    torch.testing.assert_close(attend(q, k, v, added), expected)  # in use
+    learned = attend(q.requires_grad_(), k, v, added)
+    torch.testing.assert_close(learned, expected)
+    q = q.detach()
     everything = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     torch.testing.assert_close(attend(q, k, v, None), written_out(q, k, v, everything))
 

@@ -37,8 +37,8 @@ class Body(nn.Module):
         self.cameras = cameras
         cells, coarse = len(spec.cameras) * self.grid[0] * self.grid[1], width // 8
         self.pose = nn.Sequential(
-            nn.Linear(P + 2 * WAVES * P, width), nn.GELU(approximate="tanh"),
-            nn.Linear(width, width), nn.GELU(approximate="tanh"),
+            nn.Linear(P + 2 * WAVES * P, width), nn.GELU(),
+            nn.Linear(width, width), nn.GELU(),
             nn.Linear(width, cells * coarse),
         )  # fmt: skip
         stages = [coarse, *reversed(channels[:-1])]
@@ -48,7 +48,7 @@ class Body(nn.Module):
     def forward(self, pose: Tensor, proprio: Tensor) -> View:
         """Pictures (M C, 3, h, w), camera by camera, and maps (M C, c, h/2, w/2), …; ``proprio``
         (M, P) is the pose in the env's units."""
-        x = F.gelu(self.pose(torch.cat([pose, waves(pose)], dim=-1)), approximate="tanh")
+        x = F.gelu(self.pose(torch.cat([pose, waves(pose)], dim=-1)))
         i, j = self.grid
         x = rearrange(x, "m (k i j d) -> (m k) i j d", k=len(self.cameras.names), i=i, j=j)
         maps = []

@@ -25,7 +25,7 @@ NEAR = 1e-3  # of directions and depths: what is less is behind the camera, or b
 class Seen(NamedTuple):
     """Where pixels of one picture are in another."""
 
-    grid: Tensor  # (M, h, w, 2) -1 … 1 right and down, as grid_sample takes it
+    grid: Tensor  # (M, 2, h, w) -1 … 1 right and down
     inside: Tensor  # (M, h, w) bool, whether they are in it at all
 
 
@@ -43,17 +43,17 @@ class Stand(NamedTuple):
 class Rays(NamedTuple):
     """The pixels' lines of sight, in the coordinates of whoever asks."""
 
-    start: Tensor  # (M, 1, 1, 3)
-    along: Tensor  # (M, h, w, 3)
+    start: Tensor  # (M, 3, 1, 1)
+    along: Tensor  # (M, 3, h, w)
     top: Tensor  # (M, 1, 1) height of the start above the plane
     slope: Tensor  # (M, h, w) how far along them one comes for each metre of height, negative
     down: Tensor  # (M, h, w) bool, whether they fall at all
 
     def at(self, height: Tensor) -> tuple[Tensor, Tensor]:
-        """The points (M, h, w, 3) in which they are at a ``height`` (M, h, w) above the plane, and
+        """The points (M, 3, h, w) in which they are at a ``height`` (M, h, w) above the plane, and
         whether they ever are (M, h, w)."""
         far = (height - self.top) * self.slope
-        points = torch.addcmul(self.start, far.clamp(min=0)[..., None], self.along)
+        points = torch.addcmul(self.start, far.clamp(min=0)[:, None], self.along)
         return points, self.down & (far > 0)
 
 
@@ -69,11 +69,11 @@ class Camera(nn.Module):
         super().__init__()
         self.mount, self.size = mount, size
         rays = torch.tensor(mount.rays, dtype=torch.float64).view(3, 3)
-        pixels = torch.cat([pixel_places(size), torch.ones(*size, 1)], dim=-1).double()
+        pixels = torch.cat([pixel_places(size), torch.ones(1, *size)]).double().flatten(1)
         columns = torch.tensor([*mount.position, *mount.x_axis, *mount.y_axis], dtype=torch.long)
         self.register_buffer("columns", columns, persistent=False)
         self.register_buffer("inverse", rays.inverse().float(), persistent=False)
-        directions = (pixels @ rays.T).float().flatten(0, 1)
+        directions = (rays @ pixels).float()
         self.register_buffer("directions", directions, persistent=False)
         self.register_buffer("offset", torch.tensor(mount.offset), persistent=False)
 
@@ -95,9 +95,9 @@ class Camera(nn.Module):
         (M, 3, 3)."""
         world = stand.turn.mT
         both = torch.cat([world @ into, world[..., 2:]], dim=-1)  # one product for all pixels
-        along, fall = (self.directions @ both).unflatten(1, self.size).split((3, 1), dim=-1)
-        start = ((stand.centre - origin)[:, None] @ into)[:, None]
-        fall = fall[..., 0]
+        along, fall = (both.mT @ self.directions).unflatten(2, self.size).split((3, 1), dim=1)
+        start = ((stand.centre - origin)[:, None] @ into).mT[..., None]
+        fall = fall[:, 0]
         slope = fall.clamp(max=-NEAR).reciprocal()
         return Rays(start, along, stand.centre[:, 2, None, None], slope, fall < -NEAR)
 
@@ -108,9 +108,9 @@ class Camera(nn.Module):
 
         def find(height: Tensor) -> Seen:
             ahead, there = rays.at(height)
-            depth = ahead[..., 2]
-            grid = ahead[..., :2] / depth[..., None].clamp(min=NEAR)
-            return Seen(grid, there & (depth > NEAR) & (grid.abs().amax(dim=-1) <= 1))
+            depth = ahead[:, 2]
+            grid = ahead[:, :2] / depth[:, None].clamp(min=NEAR)
+            return Seen(grid, there & (depth > NEAR) & (grid.abs().amax(dim=1) <= 1))
 
         return find
 
@@ -120,6 +120,7 @@ class Cameras(nn.Module):
 
     still: Tensor
     moving: Tensor
+    others: Tensor
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -133,6 +134,7 @@ class Cameras(nn.Module):
         self.other = list(range(len(self.names)))
         for i, j in zip(known, known[1:] + known[:1], strict=True):
             self.other[i] = j
+        self.register_buffer("others", torch.tensor(self.other), persistent=False)
 
     def eye(self, name: str) -> Camera | None:
         """The camera of this name where it is calibrated."""
@@ -206,7 +208,7 @@ class Ground(nn.Module):
         cameras, shown = self.cameras, []
         with torch.autocast(proprio.device.type, enabled=False):
             for name in cameras.names:
-                h, w = cameras.still.shape[:2]
+                h, w = cameras.still.shape[1:]
                 eye = cameras.carried(name)
                 if eye is None:
                     shown.append(proprio.new_zeros(len(proprio), 3, h, w))
@@ -214,33 +216,51 @@ class Ground(nn.Module):
                 stand = eye.stand(proprio)
                 world = torch.eye(3, device=proprio.device).expand_as(stand.turn)
                 rays = eye.rays(stand, torch.zeros_like(stand.centre), world)
-                places = rays.at(torch.zeros_like(rays.slope))[0][..., :2]
-                grid = 2 * (places - self.low) / (self.high - self.low) - 1
-                grid = grid.flatten(0, 1)[None]  # one long picture: the texture is not copied
-                found = F.grid_sample(
-                    self.SCALE * self.texture[None], grid, padding_mode="border",
-                    align_corners=False,
-                )  # fmt: skip
+                places = rays.at(torch.zeros_like(rays.slope))[0][:, :2].transpose(0, 1)
+                low, span = (x[:, None, None] for x in (self.low, self.high - self.low))
+                # one long picture: the texture is not copied
+                grid = 2 * (places.flatten(1, 2) - low) / span - 1
+                found = sample(self.SCALE * self.texture[None], grid[None])
                 shown.append(found[0].unflatten(1, (-1, h)).transpose(0, 1))
         return torch.stack(shown, dim=1).flatten(0, 1)
 
 
-def pixel_places(size: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """(h, w, 2) of pixels' centres, -1 … 1 right and down."""
+def pixel_places(size: tuple[int, int]) -> Tensor:
+    """(2, h, w) of pixels' centres, -1 … 1 right and down."""
     h, w = size
-    rows, columns = ((torch.arange(n, device=device) + 0.5) * 2 / n - 1 for n in (h, w))
-    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+    rows, columns = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
 
 
-def transfer(maps: Tensor, seen: Seen) -> Tensor:
-    """Maps (M, c, i, j) of one camera at their places in the picture of another; 0 elsewhere.
+def sample(images: Tensor, grid: Tensor) -> Tensor:
+    """Pictures (M, 3, …) at the places (M, 2, h, w), -1 … 1 right and down -> (M, 3, h, w)."""
+    places = grid.permute(0, 2, 3, 1)
+    return F.grid_sample(images, places, padding_mode="border", align_corners=False)
 
-    Nothing is learned through them.
+
+def transfer(maps: Tensor, seen: Seen, looked_into: Tensor) -> Tensor:
+    """Maps (M, c, i, j) at their places in the pictures (M,) that are ``looked_into``; 0 elsewhere.
+
+    Nothing is learned through them. Each of the four cells around a place is one row of c numbers,
+    which a CPU finds three times faster than ``grid_sample`` finds c numbers apart (docs/log.md).
     """
-    size = maps.shape[-2:]
-    grid = F.interpolate(seen.grid.permute(0, 3, 1, 2), size, mode="bilinear").permute(0, 2, 3, 1)
-    inside = F.interpolate(seen.inside[:, None].float(), size, mode="bilinear")
-    found = F.grid_sample(
-        maps.detach().float(), grid, padding_mode="border", align_corners=False
-    )  # bf16 takes twice the time
-    return (found * inside).to(maps.dtype)
+    M, c, i, j = maps.shape
+    grid = F.interpolate(seen.grid, (i, j), mode="bilinear")
+    inside = F.interpolate(seen.inside[:, None].float(), (i, j), mode="bilinear")[:, 0]
+    across, down = (
+        ((grid[:, k] + 1) * (n / 2) - 0.5).clamp(0, n - 1) for k, n in enumerate((j, i))
+    )
+    left, top = across.int(), down.int()
+    cell = (looked_into.int()[:, None, None] * i + top) * j + left
+    right, below = (left < j - 1).int(), (top < i - 1).int() * j
+    cells = torch.stack([cell, cell + right, cell + below, cell + below + right], dim=-1)
+    lower = inside * down.frac()
+    upper = inside - lower
+    both = upper * across.frac(), lower * across.frac()
+    shares = torch.stack([upper - both[0], both[0], lower - both[1], both[1]], dim=-1)
+    rows = maps.detach().permute(0, 2, 3, 1).flatten(0, 2)
+    found = F.embedding_bag(
+        cells.flatten(0, 2), rows, mode="sum",
+        per_sample_weights=shares.flatten(0, 2).to(rows.dtype),
+    )  # fmt: skip
+    return found.view(M, i, j, c).permute(0, 3, 1, 2)

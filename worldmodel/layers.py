@@ -69,18 +69,29 @@ class Modulation(NamedTuple):
     gate_2: Tensor
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last dimension with a learned scale, in the input's dtype.
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """Root-mean-square norm over the last dimension with a scale (…, E), in the input's dtype.
 
-    torch's own leaves its fused path when the weight is fp32 and the input bf16, as under autocast.
+    torch's own has one kernel for it on GPUs alone, and there only in the input's dtype; on a CPU
+    the length of a vector has one, and ten operations become five (docs/log.md).
     """
+    if x.is_cuda:
+        if weight.ndim == 1:
+            return F.rms_norm(x, weight.shape, weight.to(x.dtype), EPSILON)
+        return F.rms_norm(x, x.shape[-1:], None, EPSILON) * weight.to(x.dtype)
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(EPSILON)
+    return x / length * (weight * x.shape[-1] ** 0.5).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """The same with a learned scale."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), EPSILON)
+        return rms_norm(x, self.weight)
 
 
 class Cache(NamedTuple):
@@ -91,15 +102,14 @@ class Cache(NamedTuple):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention; ``mask`` broadcasts over heads and is True where seen.
+    """Scaled dot-product attention; ``mask`` broadcasts over heads and is added to the scores.
 
-    On a CPU masked attention is written out: there torch's fused kernel ran at a fraction of the
-    speed of these matrix products, backward above all (docs/log.md).
+    Where a CPU learns, masked attention is written out: there torch's fused kernel ran at a
+    fraction of the speed of these matrix products, backward above all (docs/log.md).
     """
-    if q.is_cuda or mask is None:
+    if q.is_cuda or mask is None or not q.requires_grad:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    scores = scores.masked_fill(~mask, -torch.inf)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + mask
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
@@ -123,7 +133,8 @@ class Block(nn.Module):
         self, x: Tensor, mod: Modulation, table: Rope, mask: Tensor | None,
         cache: Cache | None = None, at: int = 0, remember: bool = False,
     ) -> Tensor:  # fmt: skip
-        """(B, S, D) -> (B, S, D). ``mask`` (B, 1, S or 1, keys): which key each token reads.
+        """(B, S, D) -> (B, S, D). ``mask`` (B, 1, S or 1, keys): 0 for each key that a
+        token reads, else minus infinity.
 
         Without a ``cache`` the keys are the S tokens themselves. With one, their keys and values
         are written to its places ``at`` to ``at + S``, and what is read is as much of the cache as
@@ -146,7 +157,7 @@ class Block(nn.Module):
         h = torch.addcmul(mod.shift_1, self.norm_1(x), mod.scale_1)
         qkv = self.qkv(h).view(B, S, 3, self.heads, D // self.heads)
         weight = torch.stack([self.q_norm.weight, self.k_norm.weight])[:, None]
-        qk = F.rms_norm(qkv[:, :, :2], weight.shape[-1:], None, EPSILON) * weight.to(qkv.dtype)
+        qk = rms_norm(qkv[:, :, :2], weight)
         places = Rope(*(part[:, None, None] for part in table))  # of S, not of q, k and heads
         q, k = rotate(qk, places).permute(2, 0, 3, 1, 4)
         return q, k, qkv[:, :, 2].transpose(1, 2)
@@ -155,5 +166,5 @@ class Block(nn.Module):
         """The rest of the block, from what was ``read`` by attention (B, heads, S, E)."""
         x = torch.addcmul(x, mod.gate_1, self.out(read.transpose(1, 2).reshape(x.shape)))
         h = torch.addcmul(mod.shift_2, self.norm_2(x), mod.scale_2)
-        h = self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))
+        h = self.mlp_out(F.gelu(self.mlp_in(h)))
         return torch.addcmul(x, mod.gate_2, h)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.cameras import pixel_places
+from worldmodel.cameras import pixel_places, sample
 from worldmodel.sights import HEIGHT_SCALE, Sights
 
 FLOW_SCALE = 4.0  # pixels, of a displacement that is read as 1
@@ -53,12 +53,15 @@ class Stage(nn.Module):
         x = x.permute(0, 3, 1, 2)  # channels stay last in memory: else `enlarge` copies its weight
         if beside is not None:
             x = x + beside
-        x = F.gelu(x, approximate="tanh")
-        return F.gelu(self.refine(x) + x, approximate="tanh").permute(0, 2, 3, 1)
+        x = F.gelu(x)
+        return F.gelu(self.refine(x) + x).permute(0, 2, 3, 1)
 
 
 class Painter(nn.Module):
     """Tokens (M, (h/p)(w/p), D) and pictures that may be copied from -> the next pictures."""
+
+    places: Tensor
+    pixel: Tensor  # right and down
 
     READ = (3, 5, 2, 2)  # numbers per pixel: paint, shares, flow, heights
 
@@ -66,6 +69,9 @@ class Painter(nn.Module):
         """``channels`` of the views' maps, at h/2 first and h/p last."""
         super().__init__()
         self.grid = size[0] // patch, size[1] // patch
+        self.register_buffer("places", pixel_places(size), persistent=False)
+        pixel = FLOW_SCALE * torch.tensor([2 / size[1], 2 / size[0]])[:, None, None]
+        self.register_buffer("pixel", pixel, persistent=False)
         stages = [width, *reversed(channels[:-1])]  # coarse to fine
         self.stages = nn.ModuleList(Stage(a, b, seen=5) for a, b in itertools.pairwise(stages))
         self.compare = nn.Conv2d(4 * 3 * 5, stages[-1], 3, padding=1)
@@ -83,52 +89,36 @@ class Painter(nn.Module):
 
     def look(self, sights: Sights) -> Glance:
         """What is the same however often :meth:`draw` is called."""
-        (latest, since), (first, ever), body, others = sights
-        views = latest, first, body, *others
-        maps = zip(*(view.maps[: len(self.stages)] for view in views), strict=True)
+        seen, motion, body, other = sights
+        maps = zip(seen.maps, body.maps, other.maps, strict=True)
         found = [
-            cast(Stage, stage).look(*seen)
-            for stage, seen in zip(self.stages, reversed(list(maps)), strict=True)
+            cast(Stage, stage).look(*mine.chunk(2), robot, *others.chunk(2))
+            for stage, (mine, robot, others) in zip(self.stages, reversed(list(maps)), strict=True)
         ]
-        pictures = latest.pictures
-        level = pictures.new_zeros(len(pictures), *pictures.shape[-2:])
-        beside = torch.cat(
-            [sample(pictures, since(level).grid), sample(first.pictures, ever(level).grid),
-             body.pictures, *(other.pictures for other in others)], dim=1,
-        )  # fmt: skip
+        level = seen.pictures.new_zeros(len(seen.pictures), *seen.pictures.shape[-2:])
+        there = sample(seen.pictures, motion(level).grid)
+        beside = torch.cat([*there.chunk(2), body.pictures, *other.pictures.chunk(2)], dim=1)
         beside = rearrange(beside, "m c (i a) (j b) -> m (c a b) i j", a=2, b=2)
-        return Glance(found, self.judge(F.gelu(self.compare(beside), approximate="tanh")))
+        return Glance(found, self.judge(F.gelu(self.compare(beside))))
 
     def draw(self, tokens: Tensor, sights: Sights, glance: Glance) -> Tensor:
         """The next pictures, as the tokens tell."""
-        (latest, since), (first, ever), body, _ = sights
+        seen, motion, body, _ = sights
         x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
         for stage, beside in zip(self.stages, glance.beside, strict=True):
             x = stage(x, beside)
         x = x.permute(0, 3, 1, 2) + glance.compared
-        out = rearrange(self.read(x).float(), "m (a b c) i j -> m c (i a) (j b)", a=2, b=2)
+        out = rearrange(self.read(x), "m (a b c) i j -> m (i a) (j b) c", a=2, b=2)
+        out = out.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         paint, shares, flow, height = out.split(self.READ, dim=1)
-        moved = move(latest.pictures, FLOW_SCALE * flow.permute(0, 2, 3, 1))
-        near, far = since(HEIGHT_SCALE * height[:, 0]), ever(HEIGHT_SCALE * height[:, 1])
-        turned, old = sample(latest.pictures, near.grid), sample(first.pictures, far.grid)
+        moved = sample(seen.pictures[: len(x)], torch.addcmul(self.places, flow, self.pixel))
+        there = motion(HEIGHT_SCALE * height.transpose(0, 1).flatten(0, 1))
+        turned, old = sample(seen.pictures, there.grid).chunk(2)
         missing = torch.zeros_like(shares)
-        missing[:, 1], missing[:, 4] = ~far.inside, ~near.inside
+        missing[:, 4], missing[:, 1] = (~there.inside).chunk(2)
         shares = (shares - HIDDEN * missing).softmax(dim=1)
         parts = moved, old, body.pictures, paint, turned
         out = torch.zeros_like(paint)
         for share, part in zip(shares.split(1, dim=1), parts, strict=True):
             out = torch.addcmul(out, share, part)
         return out
-
-
-def move(images: Tensor, flow: Tensor) -> Tensor:
-    """(M, 3, h, w) seen at displaced places: ``flow`` (M, h, w, 2) right and down, in pixels."""
-    h, w = images.shape[-2:]
-    right, down = flow.unbind(-1)
-    places = pixel_places((h, w), flow.device)
-    return sample(images, places + torch.stack([right * (2 / w), down * (2 / h)], dim=-1))
-
-
-def sample(images: Tensor, grid: Tensor) -> Tensor:
-    """(M, 3, h, w) at the places (M, h, w, 2), -1 … 1 right and down."""
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -57,15 +57,15 @@ class Tower(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         for convolution in self.down:
-            x = F.gelu(convolution(x), approximate="tanh")
+            x = F.gelu(convolution(x))
         x = self.maps(x)
         h, w = x.shape[-2:]
         weight = x.flatten(2).float().softmax(dim=-1).unflatten(2, (h, w))
         row = (weight.sum(3) * torch.linspace(-1, 1, h, device=x.device)).sum(2)
         column = (weight.sum(2) * torch.linspace(-1, 1, w, device=x.device)).sum(2)
-        x = F.gelu(x, approximate="tanh")
+        x = F.gelu(x)
         for convolution in self.coarse:
-            x = F.gelu(convolution(x), approximate="tanh")
+            x = F.gelu(convolution(x))
         return torch.cat([row, column, x.flatten(1).float()], dim=1)
 
 
@@ -92,7 +92,7 @@ class StateProbe(nn.Module):
         """uint8 (M, C, h, w, 3) -> normalised positions (M, 3 n) and logits (M, m)."""
         x = images_to_float(images).permute(1, 0, 4, 2, 3)  # (C, M, 3, h, w)
         x = torch.cat([tower(view) for tower, view in zip(self.towers, x, strict=True)], dim=1)
-        x = self.out(F.gelu(self.hidden(x), approximate="tanh")).float()
+        x = self.out(F.gelu(self.hidden(x))).float()
         return x.split([3 * len(self.positions), len(self.flags)], dim=-1)
 
     @torch.no_grad()

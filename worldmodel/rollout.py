@@ -23,6 +23,7 @@ from worldmodel.errors import UserError
 from worldmodel.flow import interpolate
 from worldmodel.graphs import Replayed
 from worldmodel.inference import new_memory, read_outcomes, remember_act, remember_obs, sample_next
+from worldmodel.layers import RMSNorm
 from worldmodel.model import WorldModel
 
 
@@ -68,7 +69,7 @@ def placed(model: WorldModel, config: RolloutConfig) -> WorldModel:
     if uses_bf16(model.grid.device, config.precision):
         exact = set(model.motion.modules())
         for module in model.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d) and module not in exact:
+            if isinstance(module, nn.Linear | nn.Conv2d | RMSNorm) and module not in exact:
                 module.to(torch.bfloat16)
     return model
 

@@ -6,13 +6,12 @@ own picture in the pose that it takes; and, for each camera, what another one ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from worldmodel.cameras import Cameras, Motion, Seen, Stand, transfer
+from worldmodel.cameras import Cameras, Motion, sample, transfer
 
 HEIGHT_SCALE = 0.05  # m above the plane, of what is read as 1
 
@@ -24,20 +23,13 @@ class View(NamedTuple):
     maps: list[Tensor]  # (M, c, h/2, w/2), (M, c, h/4, w/4), …
 
 
-class Source(NamedTuple):
-    """A view from another pose, and how to find one's way there."""
-
-    view: View
-    motion: Motion
-
-
 class Sights(NamedTuple):
-    """All of it, for every camera."""
+    """All of it, for every camera; of both observations the latest comes first, then the first."""
 
-    latest: Source
-    first: Source
+    seen: View  # (2 M C) pictures
+    motion: Motion  # from heights (2 M C, h, w) at the pose to places in them
     body: View
-    others: tuple[View, ...]  # of another camera, in their places
+    other: View  # (2 M C), of another camera, in their places
 
 
 def gather(
@@ -46,24 +38,17 @@ def gather(
 ) -> Sights:  # fmt: skip
     """What is seen from ``pose``; the robot was at ``before`` for the latest observation and at
     ``began`` for the first. Poses (M, P) in env units, views of M C pictures."""
-    M, C = len(pose), len(cameras.other)
-    level = pose.new_zeros(M * C, *body.pictures.shape[-2:])
-    here = cameras.stand(pose)
-    stood = [cameras.stand(then) for then in (before, began)]
-
-    def other(view: View, then: Mapping[str, Stand]) -> View:
-        """For each camera what another saw, in its place."""
-        find = cameras.across(then, here)
-        ground, above = find(level), find(level + HEIGHT_SCALE)
-
-        def there(x: Tensor, seen: Seen) -> Tensor:
-            x = x.unflatten(0, (M, C))
-            x = torch.stack([x[:, j] for j in cameras.other], 1)
-            return transfer(x.flatten(0, 1), seen)
-
-        return View(there(view.pictures, above), [there(m, ground) for m in view.maps])
-
-    views = latest, first
-    near, far = (Source(v, cameras.reproject(s, here)) for v, s in zip(views, stood, strict=True))
-    others = tuple(other(v, s) for v, s in zip(views, stood, strict=True))
-    return Sights(near, far, body, others)
+    C = len(cameras.other)
+    pictures = torch.cat([latest.pictures, first.pictures])
+    maps = [torch.cat(pair) for pair in zip(latest.maps, first.maps, strict=True)]
+    then = cameras.stand(torch.cat([before, began]))
+    here = cameras.stand(pose.repeat(2, 1))
+    level = pose.new_zeros(len(pictures), *pictures.shape[-2:])
+    find = cameras.across(then, here)
+    ground, above = find(level), find(level + HEIGHT_SCALE)
+    into = torch.arange(0, len(pictures), C, device=pose.device)[:, None] + cameras.others
+    other = View(
+        sample(pictures[into.flatten()], above.grid) * above.inside[:, None],
+        [transfer(m, ground, into.flatten()) for m in maps],
+    )
+    return Sights(View(pictures, maps), cameras.reproject(then, here), body, other)

@@ -59,19 +59,17 @@ class PatchStem(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(M, 3, h, w) float -> tokens (M, (h/p)(w/p), D) and the maps (M, c, h/2, w/2), (M, c,
-        h/4, w/4), … on the way there."""
+        h/4, w/4), … on the way there, all but the last."""
         x, maps = images.contiguous(memory_format=torch.channels_last), []
         for convolution in self.convolutions:
-            x = F.gelu(convolution(x), approximate="tanh")
+            x = F.gelu(convolution(x))
             maps.append(x)
-        return self.project(x.flatten(2).transpose(1, 2)), maps
+        return self.project(x.flatten(2).transpose(1, 2)), maps[:-1]
 
 
 def embed_vector(size: int, width: int) -> nn.Sequential:
     """A vector (…, size) as one token (…, D)."""
-    return nn.Sequential(
-        nn.Linear(size, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
-    )
+    return nn.Sequential(nn.Linear(size, width), nn.GELU(), nn.Linear(width, width))
 
 
 def waves(x: Tensor) -> Tensor:

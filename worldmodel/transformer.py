@@ -81,7 +81,8 @@ class Trunk(nn.Module):
         mod = Modulation(*blocks.chunk(6, dim=-1))
         x = x.to(mod.scale_1.dtype)
         rope_table = Rope(table.cos.to(x.dtype), table.sin.to(x.dtype))
-        mask = mask[:, None] if mask is not None else None
+        if mask is not None:
+            mask = torch.where(mask, 0.0, -torch.inf).to(x.dtype)[:, None]
         features = None
         for i, block in enumerate(self.blocks):
             last = remember and i + 1 == len(self.blocks)
