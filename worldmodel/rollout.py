@@ -129,7 +129,6 @@ class Imagination:
                 self._act(action[:, k - 1])
             self._look(images[:, k].to(self.device), proprio[:, k].to(self.device))
 
-    @torch.no_grad()
     def step(self, action: Tensor | None) -> tuple[Tensor, Tensor]:
         """What follows from ``action`` (B, A) in [-1, 1], or, with None, what follows anyhow.
 
@@ -142,9 +141,10 @@ class Imagination:
         noise = self._noise(shape), self._noise(self._proprio.shape[1:])
         blur = self._noise(shape if self.config.context_noise else (0,))
         n = self.memory.step
-        images = self._advanced(n % self.memory.window, *act, *noise, blur)
+        with torch.inference_mode():  # what it makes can't be learned through: hence the copy
+            images = self._advanced(n % self.memory.window, *act, *noise, blur)
         self.memory.step = n + 1
-        return images, self.proprio
+        return images.clone(), self.proprio
 
     def observe(self, action: Tensor, images: Tensor, proprio: Tensor) -> None:
         """Go on with what was really seen after ``action`` (B, A), instead of imagining it.
