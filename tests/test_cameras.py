@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from envs.pick_can import PickCan
-from worldmodel.cameras import Cameras, Ground, Motion, Seen, transfer
+from worldmodel.cameras import Cameras, Ground, Motion, Seen, sample, transfer
 from worldmodel.errors import UserError
 from worldmodel.normalize import images_to_float
-from worldmodel.painter import sample
 from worldmodel.spec import DataSpec, check_compatible, spec_of_env
 
 SIDE = 64
@@ -86,6 +85,20 @@ def test_what_the_front_camera_sees_has_its_place_in_the_wrist_view() -> None:
     assert np.mean(overlap) > 0.35, overlap  # a can is no part of the plane
     other = [(a & b).sum() / b.sum() for (a, _), (_, b) in itertools.pairwise(both)]
     assert np.mean(overlap) > np.mean(other) + 0.2
+
+
+def test_maps_are_found_again_as_grid_sample_finds_them() -> None:
+    maps = torch.randn(4, 6, 8, 8).contiguous(memory_format=torch.channels_last)
+    grid, inside = 2.6 * torch.rand(4, 2, 16, 16) - 1.3, torch.rand(4, 16, 16) < 0.8
+    into = torch.tensor([1, 0, 3, 2])
+    places, there = (
+        torch.nn.functional.interpolate(x, (8, 8), mode="bilinear")
+        for x in (grid, inside[:, None].float())
+    )
+    expected = sample(maps[into], places) * there
+    torch.testing.assert_close(transfer(maps, Seen(grid, inside), into), expected)
+    nowhere = Seen(torch.full_like(grid, torch.nan), inside)
+    assert torch.isfinite(transfer(maps, nowhere, into)).all()  # and no other memory is read
 
 
 def red(picture: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from worldmodel.layers import (
     Modulation,
     Rope,
     attend,
+    rms_norm,
     rope,
     rope_frequency,
     rotate,
@@ -37,6 +38,16 @@ def test_attention_is_the_written_out_softmax() -> None:
     q = q.detach()
     everything = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     torch.testing.assert_close(attend(q, k, v, None), written_out(q, k, v, everything))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_is_torchs(dtype: torch.dtype) -> None:
+    x, weight = 3 * torch.randn(2, 7, 16, dtype=dtype), 1 + 0.3 * torch.randn(16)
+    expected = torch.nn.functional.rms_norm(x.float(), (16,), weight, 1e-6)
+    tolerance = {} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.02}
+    torch.testing.assert_close(rms_norm(x, weight).float(), expected, **tolerance)
+    assert rms_norm(x, weight).dtype == dtype
+    assert torch.equal(rms_norm(torch.zeros(3, 16, dtype=dtype), weight), torch.zeros(3, 16))
 
 
 def turned(position: torch.Tensor, head: int) -> Rope:

@@ -44,6 +44,13 @@ def test_shapes_and_seeds(method: str) -> None:
     assert not torch.equal(first[0], other[0])
 
 
+def test_imagined_pictures_can_be_learned_from() -> None:
+    images, proprio = world().step(torch.zeros(2, A))
+    weight = torch.ones(P, requires_grad=True)
+    (images.float().mean() + (proprio * weight).sum()).backward()
+    assert torch.allclose(weight.grad, proprio.sum(0))
+
+
 def test_how_a_rollout_is_cut_into_calls_changes_nothing() -> None:
     whole = imagine(world(), actions(10), 10)
     one = world()

@@ -245,7 +245,7 @@ def transfer(maps: Tensor, seen: Seen, looked_into: Tensor) -> Tensor:
     which a CPU finds three times faster than ``grid_sample`` finds c numbers apart (docs/log.md).
     """
     M, c, i, j = maps.shape
-    grid = F.interpolate(seen.grid, (i, j), mode="bilinear")
+    grid = F.interpolate(seen.grid, (i, j), mode="bilinear").nan_to_num()  # no cell is number NaN
     inside = F.interpolate(seen.inside[:, None].float(), (i, j), mode="bilinear")[:, 0]
     across, down = (
         ((grid[:, k] + 1) * (n / 2) - 0.5).clamp(0, n - 1) for k, n in enumerate((j, i))
