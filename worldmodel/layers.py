@@ -73,7 +73,7 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     """Root-mean-square norm over the last dimension with a scale (…, E), in the input's dtype.
 
     torch's own has one kernel for it on GPUs alone, and there only in the input's dtype; on a CPU
-    the length of a vector has one, and ten operations become five (docs/log.md).
+    the length of a vector has one, and nine operations become six (docs/log.md).
     """
     if x.is_cuda:
         if weight.ndim == 1:
