@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.S))
 def test_python_runs(code: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -49,6 +49,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.timeout(900)  # four commands, one after the other: minutes where the machine is busy
 def test_an_agent_is_trained_in_the_model_and_judged_there_as_printed(tmp_path: Path) -> None:
     """The block's every command, in its order, with smaller numbers."""
     block = next(b for b in re.findall(r"```bash\n(.*?)```", README, re.S) if "model agent" in b)
@@ -60,7 +61,7 @@ def test_an_agent_is_trained_in_the_model_and_judged_there_as_printed(tmp_path: 
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, capture_output=True,
-            text=True, timeout=240, check=False,
+            text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     trained = json.loads((tmp_path / "runs/agent/few/result.json").read_text())
