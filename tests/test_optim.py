@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from worldmodel.optim import OptimConfig, adamw, ema_decay, ema_update, learning_rate
+from worldmodel.optim import (
+    OptimConfig,
+    adamw,
+    ema_decay,
+    ema_update,
+    learning_rate,
+    optimizers,
+)
 
 
 def test_schedule_warms_up_and_ends_low() -> None:
@@ -33,3 +40,13 @@ def test_vectors_do_not_decay() -> None:
         (0.1, [(4, 3)]),
         (0.0, [(4,), (4,), (4,)]),
     ]
+
+
+def test_matrices_of_the_blocks_are_muons_and_all_else_adamws() -> None:
+    block, other = (torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4)) for _ in "ab")
+    found = optimizers([torch.nn.ModuleList([block, other])], block, OptimConfig())
+    shared = {k: [p for g in o.param_groups for p in g["params"]] for k, o in found.items()}
+    assert [id(p) for p in shared["muon"]] == [id(block[0].weight)]
+    assert {id(p) for p in shared["adamw"]} == {
+        id(p) for m in (block, other) for p in m.parameters() if p is not block[0].weight
+    }

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from worldmodel.muon import Muon
+
 
 @dataclass(frozen=True)
 class OptimConfig:
-    lr: float = field(default=1e-3, metadata={"help": "peak learning rate of AdamW"})
+    lr: float = field(default=1e-3, metadata={"help": "peak learning rate, of AdamW and of Muon"})
     lr_final: float = field(default=0.02, metadata={"help": "last learning rate over the peak"})
     warmup: int = field(default=100, metadata={"help": "updates of linear warm-up"})
     weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors have none"})
+    muon: bool = field(
+        default=True,
+        metadata={"help": "Muon for the matrices of the trunk's blocks; false: AdamW for all"},
+    )
     beta2: float = field(default=0.95, metadata={"help": "AdamW's second decay; the first is 0.9"})
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     ema: float = field(
@@ -42,12 +49,28 @@ def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
-def adamw(modules: list[nn.Module], config: OptimConfig) -> torch.optim.AdamW:
+def optimizers(
+    modules: list[nn.Module], blocks: nn.Module, config: OptimConfig
+) -> dict[str, torch.optim.Optimizer]:
+    """Muon for the matrices of the trunk's ``blocks``, AdamW for all else in ``modules``."""
+    if not config.muon:
+        return {"adamw": adamw(modules, config)}
+    matrices = [p for p in blocks.parameters() if p.ndim == 2]
+    return {
+        "adamw": adamw(modules, config, matrices),
+        "muon": Muon(matrices, config.lr, config.weight_decay),
+    }
+
+
+def adamw(
+    modules: list[nn.Module], config: OptimConfig, without: Collection[nn.Parameter] = ()
+) -> torch.optim.AdamW:
     """AdamW whose weight decay leaves biases, norms and embeddings alone."""
-    matrices, vectors = [], []
+    others, matrices, vectors = {id(p) for p in without}, [], []
     for module in modules:
         for name, p in module.named_parameters():
-            (matrices if p.ndim >= 2 and "place" not in name else vectors).append(p)
+            if id(p) not in others:
+                (matrices if p.ndim >= 2 and "place" not in name else vectors).append(p)
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

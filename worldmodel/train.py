@@ -145,10 +145,11 @@ def train_step(
             losses, batch, objective, state.generator, dreamt, robot, state.ranks
         )
     values = state.ranks.mean(metrics | {"loss": loss.detach()})
-    state.optimizer.zero_grad(set_to_none=True)
+    for optimizer in state.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
     if np.isfinite(values["loss"]):
         loss.backward()
-        parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+        parameters = [*state.model.parameters(), *state.head.parameters()]
         norm = float(whole(nn.utils.clip_grad_norm_(parameters, config.clip)))
     else:
         norm = float("nan")
@@ -158,9 +159,11 @@ def train_step(
             f"update {state.step}: not finite: {bad}; nothing was updated. Resume from the last "
             "saved state with a smaller optim.lr, or look at the data with `worldmodel data check`"
         )
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    state.optimizer.step()
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with context:  # in which the products of an update are, too
+            optimizer.step()
     ema_update(state.teacher, state.model, ema_decay(state.step, config.ema))
     state.step += 1
     return values | {"grad_norm": norm, "lr": lr}

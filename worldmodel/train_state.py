@@ -15,7 +15,7 @@ from worldmodel import checkpoint
 from worldmodel.distributed import ALONE, Ranks, Sharding, gathered, replicate, shard, spread
 from worldmodel.errors import UserError
 from worldmodel.model import ModelConfig, WorldModel
-from worldmodel.optim import OptimConfig, adamw
+from worldmodel.optim import OptimConfig, optimizers
 from worldmodel.rehearsal import Dreams, Stage
 from worldmodel.representation import head_of
 from worldmodel.spec import DataSpec
@@ -34,7 +34,7 @@ class Nets(nn.Module):
 
 
 class TrainState:
-    """The student and its head, the EMA teacher, the optimizer, random states and dreams."""
+    """The student and its head, the EMA teacher, the optimizers, random states and dreams."""
 
     def __init__(
         self, spec: DataSpec, model: ModelConfig, optim: OptimConfig, seed: int,
@@ -65,7 +65,9 @@ class TrainState:
         self.ranks, self.sharded = ranks, ranks.world > 1 and sharding == "fsdp"
         if self.sharded:
             shard(self.nets, [*self.model.trunk.blocks, *self.teacher.trunk.blocks], ranks)
-        self.optimizer = adamw([self.model, self.head], self.optim_config)
+        self.optimizers = optimizers(
+            [self.model, self.head], self.model.trunk.blocks, self.optim_config
+        )
         self.update = self.nets if self.sharded else replicate(self.nets, ranks)
         return self
 
@@ -81,10 +83,11 @@ class TrainState:
             checkpoint.pack("model", self.model.state_dict())
             | checkpoint.pack("head", self.head.state_dict())
             | checkpoint.pack("teacher", self.teacher.state_dict())
-            | checkpoint.pack("optimizer", checkpoint.optimizer_tensors(self.optimizer))
             | {"generator": self.generator.get_state()}
             | (checkpoint.pack("dreams", self.dreams._asdict()) if self.dreams else {})
         )
+        for name, optimizer in self.optimizers.items():
+            tensors |= checkpoint.pack(name, checkpoint.optimizer_tensors(optimizer))
         header = {
             "format": checkpoint.FORMAT, "step": self.step, "seconds": self.seconds,
             "rng": self.rng.bit_generator.state, "fingerprint": fingerprint,
@@ -114,11 +117,12 @@ class TrainState:
             if self.sharded:
                 given = {key: spread(value, own[key]) for key, value in given.items()}
             module.load_state_dict(given)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        given = checkpoint.unpack("optimizer", tensors)
-        for key, value in given.items():
-            given[key] = spread(value, parameters[int(key.partition(".")[0])])
-        checkpoint.restore_optimizer(self.optimizer, given)
+        for name, optimizer in self.optimizers.items():
+            parameters = _parameters(optimizer)
+            given = checkpoint.unpack(name, tensors)
+            for key, value in given.items():
+                given[key] = spread(value, parameters[int(key.partition(".")[0])])
+            checkpoint.restore_optimizer(optimizer, given)
         dreams = checkpoint.unpack("dreams", tensors)
         for key in dreams.keys() & {"images", "proprio"}:
             dreams[key] = dreams[key].to(self.model.grid.device)
@@ -126,3 +130,7 @@ class TrainState:
         self.generator.set_state(tensors["generator"])
         self.rng.bit_generator.state = header["rng"]
         self.step, self.seconds = header["step"], header["seconds"]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
