@@ -13,7 +13,7 @@ from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.objective import (
     motion_loss,
 )
-from worldmodel.tokens import patchify, unpatchify, waves
+from worldmodel.tokens import PatchStem, first_places, patchify, unpatchify, waves
 from worldmodel.transformer import TransformerConfig
 
 
@@ -118,6 +118,34 @@ def test_a_sum_that_is_a_quantity_of_its_own_is_learned_as_one() -> None:
     torch.testing.assert_close(found[0], found[1])  # each for itself
     torch.testing.assert_close(found[3], found[1])  # what they add up to is right
     torch.testing.assert_close(found[2] - found[0], torch.tensor(0.04**2 / 2))
+
+
+def test_what_pictures_differ_in_reaches_the_tokens_of_a_new_stem() -> None:
+    g = torch.Generator().manual_seed(0)
+    pictures = 0.5 + torch.zeros(8, 3, 64, 64)
+    for picture, (row, column) in zip(
+        pictures, torch.randint(0, 58, (8, 2), generator=g), strict=True
+    ):
+        picture[:, row : row + 6, column : column + 6] = -0.5  # a can, a hundredth of the picture
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tokens, _ = PatchStem(16, 256)(pictures)
+    assert tokens.std(dim=0).mean() > 0.01  # 0.0003 with torch's own first weights
+
+
+def test_places_say_where_and_in_which_camera() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = first_places(2, (64, 64), 16, 256)
+    assert found.shape == (33, 256)
+    assert found[-1].std() < 0.05  # proprioception stands nowhere
+    first, second = found[:16].view(4, 4, -1), found[16:-1].view(4, 4, -1)
+    between = (second - first).flatten(0, 1)
+    torch.testing.assert_close(between, between[:1].expand_as(between))  # the cameras alone
+    apart = torch.cdist(found[:16], found[:16]) + 1e3 * torch.eye(16)
+    assert apart.min() > 0.2 * 16  # D = 256: a root mean square of a fifth
+    near, far = (first[1, 1] - first[1, 2]).norm(), (first[1, 1] - first[3, 3]).norm()
+    assert near < far
 
 
 def test_waves_are_octaves() -> None:

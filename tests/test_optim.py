@@ -44,7 +44,9 @@ def test_vectors_do_not_decay() -> None:
 
 def test_matrices_of_the_blocks_are_muons_and_all_else_adamws() -> None:
     block, other = (torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4)) for _ in "ab")
-    found = optimizers([torch.nn.ModuleList([block, other])], block, OptimConfig())
+    modules = [torch.nn.ModuleList([block, other])]
+    assert list(optimizers(modules, block, OptimConfig())) == ["adamw"]
+    found = optimizers(modules, block, OptimConfig(muon=True))
     shared = {k: [p for g in o.param_groups for p in g["params"]] for k, o in found.items()}
     assert [id(p) for p in shared["muon"]] == [id(block[0].weight)]
     assert {id(p) for p in shared["adamw"]} == {

@@ -65,7 +65,7 @@ def run(
         return sample(*args)
 
     data.sample = interrupted
-    objective, optim = ObjectiveConfig("self_flow"), OptimConfig(warmup=2)
+    objective, optim = ObjectiveConfig("self_flow"), OptimConfig(warmup=2, muon=True)
     try:
         train(
             data, windows(1), tiny_spec(), MODEL, objective, optim, config, out, resume, ranks=ranks

@@ -19,8 +19,8 @@ class OptimConfig:
     warmup: int = field(default=100, metadata={"help": "updates of linear warm-up"})
     weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors have none"})
     muon: bool = field(
-        default=True,
-        metadata={"help": "Muon for the matrices of the trunk's blocks; false: AdamW for all"},
+        default=False,
+        metadata={"help": "Muon for the matrices of the trunk's blocks, AdamW for all else"},
     )
     beta2: float = field(default=0.95, metadata={"help": "AdamW's second decay; the first is 0.9"})
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
@@ -52,7 +52,7 @@ def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
 def optimizers(
     modules: list[nn.Module], blocks: nn.Module, config: OptimConfig
 ) -> dict[str, torch.optim.Optimizer]:
-    """Muon for the matrices of the trunk's ``blocks``, AdamW for all else in ``modules``."""
+    """AdamW for all of ``modules``, or but for the matrices of the trunk's ``blocks``, with Muon."""
     if not config.muon:
         return {"adamw": adamw(modules, config)}
     matrices = [p for p in blocks.parameters() if p.ndim == 2]

@@ -42,7 +42,10 @@ def grid_positions(cameras: int, size: tuple[int, int], patch: int) -> Tensor:
 class PatchStem(nn.Module):
     """Strided convolutions from pixels to one token per patch.
 
-    They localise small objects far better than a linear embedding of whole patches does.
+    They localise small objects far better than a linear embedding of whole patches does. Weights
+    begin as large as keeps what pictures differ in [He et al. 2015, arXiv 1502.01852]: by torch's
+    own, a hundredth of it came through five layers, and policies could not find the can for a
+    thousand updates, or more (docs/log.md, 2026-11-28).
     """
 
     def __init__(self, patch: int, width: int) -> None:
@@ -56,6 +59,10 @@ class PatchStem(nn.Module):
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(channels)
         )
         self.project = nn.Linear(channels[-1], width)
+        for convolution in self.convolutions:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)
+        nn.init.normal_(self.project.weight, std=channels[-1] ** -0.5)
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(M, 3, h, w) float -> tokens (M, (h/p)(w/p), D) and the maps (M, c, h/2, w/2), (M, c,
@@ -82,6 +89,22 @@ def waves(x: Tensor) -> Tensor:
     return torch.cat([octaves.sin(), octaves.cos()], dim=-1)
 
 
+def first_places(cameras: int, size: tuple[int, int], patch: int, width: int) -> Tensor:
+    """(N + 1, D) where each of an observation's tokens is: smooth functions of its row and column,
+    and its camera; none for proprioception, or nearly.
+
+    Large enough that attention's values tell where from the first update on; small random vectors
+    had to be learned first (docs/log.md, 2026-11-28).
+    """
+    grid = grid_positions(1, size, patch)[:-1].float()
+    grid = 2 * grid / grid.amax(0).clamp(min=1) - 1
+    phases = [math.pi / 2 * 2**k * grid for k in range(3)]
+    curves = torch.cat([grid, *(f(x) for x in phases for f in (torch.sin, torch.cos))], dim=1)
+    where = 0.5 * curves @ torch.randn(curves.shape[1], width) / curves.shape[1] ** 0.5
+    patches = (where + 0.25 * torch.randn(cameras, 1, width)).flatten(0, 1)
+    return torch.cat([patches, 0.02 * torch.randn(1, width)])
+
+
 class ObservationEmbedding(nn.Module):
     """An observation's tokens: pixels, clean or noisy, through the stem, and one vector."""
 
@@ -89,9 +112,8 @@ class ObservationEmbedding(nn.Module):
         super().__init__()
         self.cameras, self.size, self.patch = cameras, size, patch
         self.stem = PatchStem(patch, width)
-        patches = cameras * (size[0] // patch) * (size[1] // patch)
         # one vector per camera and place: attention's values must say where, not only its scores
-        self.place = nn.Parameter(0.02 * torch.randn(patches + 1, width))
+        self.place = nn.Parameter(first_places(cameras, size, patch, width))
 
     def forward(self, patches: Tensor, vector: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(M, N, p p 3) and an embedded vector (M, D) -> (M, N + 1, D), and the stem's maps."""
