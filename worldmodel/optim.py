@@ -52,7 +52,7 @@ def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
 def optimizers(
     modules: list[nn.Module], blocks: nn.Module, config: OptimConfig
 ) -> dict[str, torch.optim.Optimizer]:
-    """AdamW for all of ``modules``, or but for the matrices of the trunk's ``blocks``, with Muon."""
+    """AdamW for all of ``modules``; or Muon for the matrices of the trunk's ``blocks``."""
     if not config.muon:
         return {"adamw": adamw(modules, config)}
     matrices = [p for p in blocks.parameters() if p.ndim == 2]
