@@ -44,8 +44,7 @@ class PatchStem(nn.Module):
 
     They localise small objects far better than a linear embedding of whole patches does. Weights
     begin as large as keeps what pictures differ in [He et al. 2015, arXiv 1502.01852]: by torch's
-    own, a hundredth of it came through five layers, and policies could not find the can for a
-    thousand updates, or more (docs/log.md, 2026-11-28).
+    own, a hundredth of that came through five layers (docs/log.md, 2026-11-28).
     """
 
     def __init__(self, patch: int, width: int) -> None:
