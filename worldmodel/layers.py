@@ -83,6 +83,18 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     return x / length * (weight * x.shape[-1] ** 0.5).to(x.dtype)
 
 
+def begin_by_he(*parts: nn.Module) -> None:
+    """Weights of all linear layers and convolutions within ``parts`` keep what comes in as large,
+    past a rectifier and nearly past GELU [He et al. 2015, arXiv 1502.01852]; by torch's own a sixth
+    of the variance is left after each, and what inputs differ in is lost (docs/log.md)."""
+    for part in parts:
+        for layer in part.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+
 class RMSNorm(nn.Module):
     """The same with a learned scale."""
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from worldmodel.checkpoint import read_tensors, write_tensors
 from worldmodel.device import autocast
 from worldmodel.errors import UserError
+from worldmodel.layers import begin_by_he
 from worldmodel.metrics import median_interval
 from worldmodel.normalize import images_to_float
 from worldmodel.recording import Recording, check_truth
@@ -36,10 +37,10 @@ BLUR = 5  # passes of a small blur that it has to bear
 @dataclass(frozen=True)
 class ProbeConfig:
     episodes: int = field(
-        default=800, metadata={"help": "episodes acted out, half of them explorations"}
+        default=1600, metadata={"help": "episodes acted out, half of them explorations"}
     )
     seed: int = field(default=2_000_000, metadata={"help": "episode i runs with seed + i"})
-    updates: int = field(default=6000, metadata={"help": "updates of its training"})
+    updates: int = field(default=15_000, metadata={"help": "updates of its training"})
     lr: float = field(default=2e-3, metadata={"help": "peak learning rate"})
 
 
@@ -85,6 +86,7 @@ class StateProbe(nn.Module):
         features = cameras * (2 * MAPS + 64 * (size[0] // 16) * (size[1] // 16))
         self.hidden = nn.Linear(features, 256)
         self.out = nn.Linear(256, 3 * len(positions) + len(flags))
+        begin_by_he(self.towers, self.hidden)
         self.register_buffer("mean", torch.zeros(3 * len(positions)))
         self.register_buffer("std", torch.ones(3 * len(positions)))
 

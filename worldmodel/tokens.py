@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldmodel.layers import begin_by_he
+
 WAVES = 5  # octaves
 
 
@@ -42,9 +44,7 @@ def grid_positions(cameras: int, size: tuple[int, int], patch: int) -> Tensor:
 class PatchStem(nn.Module):
     """Strided convolutions from pixels to one token per patch.
 
-    They localise small objects far better than a linear embedding of whole patches does. Weights
-    begin as large as keeps what pictures differ in [He et al. 2015, arXiv 1502.01852]: by torch's
-    own, a hundredth of that came through five layers (docs/log.md, 2026-11-28).
+    They localise small objects far better than a linear embedding of whole patches does.
     """
 
     def __init__(self, patch: int, width: int) -> None:
@@ -58,9 +58,7 @@ class PatchStem(nn.Module):
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(channels)
         )
         self.project = nn.Linear(channels[-1], width)
-        for convolution in self.convolutions:
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            nn.init.zeros_(convolution.bias)
+        begin_by_he(self.convolutions)
         nn.init.normal_(self.project.weight, std=channels[-1] ** -0.5)
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
