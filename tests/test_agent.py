@@ -16,11 +16,11 @@ from worldmodel import agent, checkpoint
 from worldmodel.agent import AgentConfig, improve
 from worldmodel.collect import CollectConfig, collect
 from worldmodel.dataset import Dataset
-from worldmodel.errors import RunError
+from worldmodel.errors import RunError, UserError
 from worldmodel.imagined_episodes import ImaginedEpisode
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.rollout import RolloutConfig
-from worldmodel.starts import starts_of
+from worldmodel.starts import load_starts, save_starts, starts_of, starts_within
 from worldmodel.transformer import TransformerConfig
 
 LONG = 5  # steps of an imagined episode
@@ -149,3 +149,22 @@ def test_half_of_what_is_trained_on_are_demonstrations(data) -> None:
     imagined = ~batch.images.any(axis=(1, 2, 3, 4, 5))
     assert imagined.mean() == pytest.approx(0.5, abs=0.1)
     assert batch.plan_mask[:, 0, 0][batch.exists[:, 0]].all()  # all are imitated
+
+
+def test_starts_lie_in_the_midst_of_episodes_where_asked(data, tmp_path) -> None:
+    first = {e.start for e in data.episodes}
+    inside = {e.start + i for e in data.episodes for i in range(e.length)}
+    proprio = data.stream("proprio")
+
+    def places(starts) -> list[int]:
+        return [int(np.flatnonzero((proprio == row).all(1))[0]) for row in starts.proprio]
+
+    assert set(places(load_starts(data.path, data.spec))) == first
+    amid = starts_within(data, 1.0, seed=3)
+    assert len(amid) == len(data)
+    assert set(places(amid)) <= inside
+    assert set(places(amid)) - first
+    assert np.array_equal(amid.images, starts_within(data, 1.0, seed=3).images)
+    save_starts(tmp_path, amid)
+    with pytest.raises(UserError, match=r"within: got 0\.5.*dataset"):
+        load_starts(tmp_path, data.spec, within=0.5)

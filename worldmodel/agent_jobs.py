@@ -34,6 +34,13 @@ class AgentOptions:
             "checkpoint)"
         },
     )
+    within: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the starts that lie in the midst of an episode of starts=, wherever "
+            "it had come to by then: a hand near a can, a can that fell"
+        },
+    )
     controls: bool = field(
         default=False,
         metadata={
@@ -41,6 +48,10 @@ class AgentOptions:
             "did imagination do it?"
         },
     )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.within <= 1:
+            raise ValueError(f"expected within in 0..1, got {self.within}")
 
 
 def run_agent(
@@ -61,10 +72,11 @@ def run_agent(
     check_compatible(world.spec, start.spec)
     dataset = open_dataset(options.data)
     check_compatible(dataset.spec, start.spec)
-    starts = load_starts(options.starts or place, world.spec)
+    starts = load_starts(options.starts or place, world.spec, options.within, config.seed)
     about = identity(env, policy) | {
         "checkpoint": options.checkpoint, "weights": weights_sha256(place),
-        "data": str(options.data), "starts": options.starts, **dataclasses.asdict(config),
+        "data": str(options.data), "starts": options.starts, "within": options.within,
+        **dataclasses.asdict(config),
         "sampler": dataclasses.asdict(sampler),
     }  # fmt: skip
     del about["workers"], about["sampler"]["device"]

@@ -1,4 +1,4 @@
-"""Where imagined episodes begin: real first observations, beside a checkpoint or in a dataset."""
+"""Where imagined episodes begin: real observations, beside a checkpoint or in a dataset."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def starts_of(dataset: Dataset, episodes: list[int]) -> Starts:
     return Starts(dataset.stream("images")[first], dataset.stream("proprio")[first])
 
 
+def starts_within(dataset: Dataset, share: float, seed: int) -> Starts:
+    """One observation of every episode: in ``share`` of them any but the last, else the first.
+
+    Those are drawn with ``seed``, evenly over an episode's steps.
+    """
+    rng = np.random.default_rng(seed)
+    start, length = np.array([(e.start, e.length) for e in dataset.episodes]).T
+    amid = rng.random(len(dataset)) < share
+    index = start + np.where(amid, rng.integers(np.maximum(length, 1)), 0)
+    return Starts(dataset.stream("images")[index], dataset.stream("proprio")[index])
+
+
 def starts_from(observations: Sequence[Mapping[str, np.ndarray]], spec: DataSpec) -> Starts:
     """What ``env.reset`` returned, some times over."""
     images = np.stack([np.stack([o[name] for name in spec.cameras]) for o in observations])
@@ -72,11 +84,17 @@ def save_starts(folder: Path, starts: Starts) -> None:
     write_tensors(folder / FILE, tensors, {"format": FORMAT})
 
 
-def load_starts(path: str | Path, spec: DataSpec) -> Starts:
+def load_starts(path: str | Path, spec: DataSpec, within: float = 0.0, seed: int = 0) -> Starts:
     """The starts of a checkpoint's folder, or of all episodes of a dataset's; UserError when it is
-    neither, or does not fit ``spec``."""
+    neither, or does not fit ``spec``. Of a dataset a share ``within`` lies in the midst of episodes
+    (:func:`starts_within`)."""
     path = Path(path).expanduser()
     if (path / FILE).exists():
+        if within:
+            raise UserError(
+                f"within: got {within}, but {path} holds first observations alone; give "
+                "starts=<a dataset's folder>"
+            )
         tensors, _ = read_tensors(path / FILE, FORMAT)
         starts = Starts(tensors["images"].numpy(), tensors["proprio"].numpy())
         wanted = (len(spec.cameras), *spec.image_size, 3), (spec.P,)
@@ -90,4 +108,4 @@ def load_starts(path: str | Path, spec: DataSpec) -> Starts:
         raise UserError(f"the checkpoint {path} has no {FILE}; give starts=<a dataset's folder>")
     dataset = Dataset(path)
     check_compatible(dataset.spec, spec)
-    return starts_of(dataset, list(range(len(dataset))))
+    return starts_within(dataset, within, seed)
