@@ -75,7 +75,7 @@ def test_what_the_front_camera_sees_has_its_place_in_the_wrist_view() -> None:
         front = torch.from_numpy(obs["front"]).permute(2, 0, 1)[None].float()
         seen = cameras.across(stands, stands)(level(cameras, 1) + 0.03)
         there_in_it = Seen(wrist(seen.grid), wrist(seen.inside))
-        found = transfer(front, there_in_it, torch.zeros(1))[0].permute(1, 2, 0)
+        found = transfer([[front]], there_in_it, torch.zeros(1))[0][0][0].permute(1, 2, 0)
         shown.append(red(found.numpy()))
         there.append(red(obs["wrist"]))
     env.close()
@@ -88,17 +88,23 @@ def test_what_the_front_camera_sees_has_its_place_in_the_wrist_view() -> None:
 
 
 def test_maps_are_found_again_as_grid_sample_finds_them() -> None:
-    maps = torch.randn(4, 6, 8, 8).contiguous(memory_format=torch.channels_last)
-    grid, inside = 2.6 * torch.rand(4, 2, 16, 16) - 1.3, torch.rand(4, 16, 16) < 0.8
+    sides = 16, 8, 4, 2
+    levels = [
+        [torch.randn(4, 6, n, n).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+        for n in sides
+    ]
+    grid, inside = 2.6 * torch.rand(8, 2, 16, 16) - 1.3, torch.rand(8, 16, 16) < 0.8
     into = torch.tensor([1, 0, 3, 2])
-    places, there = (
-        torch.nn.functional.interpolate(x, (8, 8), mode="bilinear")
-        for x in (grid, inside[:, None].float())
-    )
-    expected = sample(maps[into], places) * there
-    torch.testing.assert_close(transfer(maps, Seen(grid, inside), into), expected)
-    nowhere = Seen(torch.full_like(grid, torch.nan), inside)
-    assert torch.isfinite(transfer(maps, nowhere, into)).all()  # and no other memory is read
+    found = transfer(levels, Seen(grid, inside), into)
+    for n, maps, got in zip(sides, levels, found, strict=True):
+        places, there = (
+            torch.nn.functional.interpolate(x, (n, n), mode="bilinear")
+            for x in (grid, inside[:, None].float())
+        )
+        expected = sample(torch.cat([m[into] for m in maps]), places) * there
+        torch.testing.assert_close(torch.cat(got), expected)
+    nowhere = transfer(levels, Seen(torch.full_like(grid, torch.nan), inside), into)
+    assert all(torch.isfinite(m).all() for maps in nowhere for m in maps)  # no other memory is read
 
 
 def red(picture: np.ndarray) -> np.ndarray:

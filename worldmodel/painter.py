@@ -89,21 +89,20 @@ class Painter(nn.Module):
 
     def look(self, sights: Sights) -> Glance:
         """What is the same however often :meth:`draw` is called."""
-        seen, motion, body, other = sights
-        maps = zip(seen.maps, body.maps, other.maps, strict=True)
+        seen, motion, body, other, maps = sights
         found = [
-            cast(Stage, stage).look(*mine.chunk(2), robot, *others.chunk(2))
-            for stage, (mine, robot, others) in zip(self.stages, reversed(list(maps)), strict=True)
+            cast(Stage, stage).look(*level)
+            for stage, level in zip(self.stages, reversed(maps), strict=True)
         ]
-        level = seen.pictures.new_zeros(len(seen.pictures), *seen.pictures.shape[-2:])
-        there = sample(seen.pictures, motion(level).grid)
-        beside = torch.cat([*there.chunk(2), body.pictures, *other.pictures.chunk(2)], dim=1)
+        there = sample(seen, motion(seen.new_zeros(len(seen), *seen.shape[-2:])).grid)
+        parts = *there.chunk(2), body, *other.chunk(2)
+        beside = torch.cat([x.to(self.compare.weight.dtype) for x in parts], dim=1)
         beside = rearrange(beside, "m c (i a) (j b) -> m (c a b) i j", a=2, b=2)
         return Glance(found, self.judge(F.gelu(self.compare(beside))))
 
     def draw(self, tokens: Tensor, sights: Sights, glance: Glance) -> Tensor:
         """The next pictures, as the tokens tell."""
-        seen, motion, body, _ = sights
+        seen, motion, body, *_ = sights
         x = rearrange(tokens, "m (i j) d -> m i j d", i=self.grid[0])
         for stage, beside in zip(self.stages, glance.beside, strict=True):
             x = stage(x, beside)
@@ -111,13 +110,13 @@ class Painter(nn.Module):
         out = rearrange(self.read(x), "m (a b c) i j -> m (i a) (j b) c", a=2, b=2)
         out = out.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         paint, shares, flow, height = out.split(self.READ, dim=1)
-        moved = sample(seen.pictures[: len(x)], torch.addcmul(self.places, flow, self.pixel))
+        moved = sample(seen[: len(x)], torch.addcmul(self.places, flow, self.pixel))
         there = motion(HEIGHT_SCALE * height.transpose(0, 1).flatten(0, 1))
-        turned, old = sample(seen.pictures, there.grid).chunk(2)
-        missing = torch.zeros_like(shares)
-        missing[:, 4], missing[:, 1] = (~there.inside).chunk(2)
-        shares = (shares - HIDDEN * missing).softmax(dim=1)
-        parts = moved, old, body.pictures, paint, turned
+        turned, old = sample(seen, there.grid).chunk(2)
+        latest, first = ((~there.inside).to(shares.dtype) * HIDDEN).chunk(2)
+        a, b, c, d, e = shares.unbind(dim=1)
+        shares = torch.stack([a, b - first, c, d, e - latest], dim=1).softmax(dim=1)
+        parts = moved, old, body, paint, turned
         out = torch.zeros_like(paint)
         for share, part in zip(shares.split(1, dim=1), parts, strict=True):
             out = torch.addcmul(out, share, part)

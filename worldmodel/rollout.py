@@ -195,11 +195,11 @@ class Imagination:
 
     def _noise(self, shape: Sequence[int]) -> Tensor:
         """(B, *shape) from the rows' own generators."""
-        if len(self.generators) == 1:
-            g = self.generators[0]
-            return torch.randn(self.batch, *shape, generator=g, device=g.device).to(self.device)
-        rows = [torch.randn(*shape, generator=g, device=g.device) for g in self.generators]
-        return torch.stack(rows).to(self.device)
+        rows = torch.empty(self.batch, *shape, device=self.generators[0].device)
+        parts = rows if len(self.generators) > 1 else [rows]
+        for part, generator in zip(parts, self.generators, strict=True):
+            part.normal_(generator=generator)
+        return rows.to(self.device)
 
     def _look(self, images: Tensor, proprio: Tensor) -> None:
         """A known observation becomes the latest."""

@@ -26,10 +26,12 @@ class View(NamedTuple):
 class Sights(NamedTuple):
     """All of it, for every camera; of both observations the latest comes first, then the first."""
 
-    seen: View  # (2 M C) pictures
+    seen: Tensor  # (2 M C, 3, h, w) pictures in [-1, 1]
     motion: Motion  # from heights (2 M C, h, w) at the pose to places in them
-    body: View
-    other: View  # (2 M C), of another camera, in their places
+    body: Tensor  # (M C, 3, h, w)
+    other: Tensor  # (2 M C, 3, h, w), of another camera, in their places
+    #: fine to coarse, of the same five: both observations, the robot, both from another camera
+    maps: list[list[Tensor]]  # (M C, c, i, j) each
 
 
 def gather(
@@ -40,15 +42,17 @@ def gather(
     ``began`` for the first. Poses (M, P) in env units, views of M C pictures."""
     C = len(cameras.other)
     pictures = torch.cat([latest.pictures, first.pictures])
-    maps = [torch.cat(pair) for pair in zip(latest.maps, first.maps, strict=True)]
     then = cameras.stand(torch.cat([before, began]))
     here = cameras.stand(pose.repeat(2, 1))
     level = pose.new_zeros(len(pictures), *pictures.shape[-2:])
     find = cameras.across(then, here)
     ground, above = find(level), find(level + HEIGHT_SCALE)
     into = torch.arange(0, len(pictures), C, device=pose.device)[:, None] + cameras.others
-    other = View(
-        sample(pictures[into.flatten()], above.grid) * above.inside[:, None],
-        [transfer(m, ground, into.flatten()) for m in maps],
-    )
-    return Sights(View(pictures, maps), cameras.reproject(then, here), body, other)
+    into = into.flatten()
+    other = sample(pictures.index_select(0, into), above.grid) * above.inside[:, None]
+    pairs = list(zip(latest.maps, first.maps, strict=True))
+    there = transfer(pairs, ground, into[: len(into) // 2])
+    maps = [
+        [*mine, robot, *theirs] for mine, robot, theirs in zip(pairs, body.maps, there, strict=True)
+    ]
+    return Sights(pictures, cameras.reproject(then, here), body.pictures, other, maps)
