@@ -38,13 +38,14 @@ def test_every_command_is_shown_and_every_one_shown_exists() -> None:
 
 #: words of the README -> what the test says instead: a few updates, a few episodes, one process
 SMALL = [
-    (r"episodes=250 seed=3700000", "episodes=4 seed=3700000 workers=1"),
-    (r"batch=64 steps=2400", "init=pick_can_tiny batch=4 steps=2 holdout=1 validate_every=2"),
-    (r"rounds=2", "rounds=1 max_steps=70 batch=4 test_episodes=1 workers=1"),
-    (r"episodes=700", "episodes=4"),
-    (r"updates=1000", "updates=2"),
+    (r"episodes=150 seed=3900000", "episodes=4 seed=3900000 workers=1"),
+    (r"batch=64 steps=1600", "init=pick_can_tiny batch=4 steps=2 holdout=1 validate_every=2"),
+    (r"rounds=3", "rounds=1 batch=4 test_episodes=1 workers=1"),
+    (r"max_steps=45", "max_steps=70"),
+    (r"episodes=640", "episodes=4"),
+    (r"updates=500", "updates=2"),
     (r"starts=data/pick_can", "starts=data/few"),
-    (r"round-1", "round-0"),
+    (r"round-2", "round-0"),
     (r"worldmodel judge (.*)", r"worldmodel judge \1 episodes=2 max_steps=10 workers=1"),
 ]
 
