@@ -20,7 +20,7 @@ from worldmodel.errors import RunError, UserError
 from worldmodel.imagined_episodes import ImaginedEpisode
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.rollout import RolloutConfig
-from worldmodel.starts import load_starts, save_starts, starts_of, starts_within
+from worldmodel.starts import Starts, draw_starts, load_starts, save_starts
 from worldmodel.transformer import TransformerConfig
 
 LONG = 5  # steps of an imagined episode
@@ -51,11 +51,12 @@ def run(data: Dataset, out: Path, **changes) -> list[dict]:
     torch.manual_seed(0)
     start = WorldModel(data.spec, size).eval()
     checkpoint.save(out / "start", start, {})
-    given = {"rounds": 2, "episodes": 6, "updates": 3, "batch": 4, "seed": 30, **changes}
+    given = {"rounds": 2, "episodes": 6, "updates": 3, "batch": 4, "seed": 30, "tries": 1}
+    config = AgentConfig(**(given | changes))
+    begin = draw_starts(data.path, data.spec, config.rounds * config.episodes)
     return improve(
-        out / "start", FlowPolicy.load, start, starts_of(data, [0, 1, 2, 3]), data,
-        AgentConfig(**given), RolloutConfig(flow_steps=1), out,
-    )  # fmt: skip
+        out / "start", FlowPolicy.load, start, begin, data, config, RolloutConfig(flow_steps=1), out
+    )
 
 
 def kept(folder: Path) -> list[ImaginedEpisode]:
@@ -151,20 +152,44 @@ def test_half_of_what_is_trained_on_are_demonstrations(data) -> None:
     assert batch.plan_mask[:, 0, 0][batch.exists[:, 0]].all()  # all are imitated
 
 
-def test_starts_lie_in_the_midst_of_episodes_where_asked(data, tmp_path) -> None:
+def test_what_failed_is_tried_again_from_the_same_start(data, tmp_path, monkeypatch) -> None:
+    begun: list[tuple[int, Starts]] = []
+
+    def every_third(policy, starts, model, steps, sampler, seed):
+        begun.append((seed, starts))
+        return episodes(policy, starts, model, steps, sampler, seed)
+
+    monkeypatch.setattr(agent, "play", every_third)
+    (row,) = run(data, tmp_path, rounds=1, tries=3)  # seeds 30 to 35, then 36 to 39, 42 to 44
+    assert [seed for seed, _ in begun] == [30, 36, 42]
+    assert row["imagined_success"] == pytest.approx(1 / 3)  # of the first tries
+    assert (row["tried"], row["kept"]) == (6 + 4 + 2, 2 + 2 + 1)
+    assert row["imagined_steps"] == 12 * LONG
+    first, second, third = (starts for _, starts in begun)
+    assert np.array_equal(second.images, first.images[[1, 2, 4, 5]])  # 30 and 33 had succeeded
+    assert np.array_equal(third.proprio, second.proprio[[1, 2]])  # so had 36 and 39
+    found = kept(tmp_path / "round-0")
+    begins = [e.proprio[0].tolist() for e in found]
+    assert begins == [first.proprio[i].tolist() for i in (0, 3, 1, 5, 2)]
+
+
+def places(data: Dataset, starts: Starts) -> list[int]:
+    proprio = data.stream("proprio")
+    return [int(np.flatnonzero((proprio == row).all(1))[0]) for row in starts.proprio]
+
+
+def test_starts_come_in_turn_and_in_the_midst_of_episodes_where_asked(data, tmp_path) -> None:
     first = {e.start for e in data.episodes}
     inside = {e.start + i for e in data.episodes for i in range(e.length)}
-    proprio = data.stream("proprio")
-
-    def places(starts) -> list[int]:
-        return [int(np.flatnonzero((proprio == row).all(1))[0]) for row in starts.proprio]
-
-    assert set(places(load_starts(data.path, data.spec))) == first
-    amid = starts_within(data, 1.0, seed=3)
-    assert len(amid) == len(data)
-    assert set(places(amid)) <= inside
-    assert set(places(amid)) - first
-    assert np.array_equal(amid.images, starts_within(data, 1.0, seed=3).images)
+    assert set(places(data, load_starts(data.path, data.spec))) == first
+    twice = places(data, draw_starts(data.path, data.spec, 8))
+    assert set(twice[:4]) == set(twice[4:]) == first
+    amid = draw_starts(data.path, data.spec, 20, within=1.0, seed=3)
+    assert set(places(data, amid)) <= inside
+    assert len(set(places(data, amid)) - first) > 4  # not one place of an episode
+    again = draw_starts(data.path, data.spec, 20, within=1.0, seed=3)
+    assert np.array_equal(amid.images, again.images)
     save_starts(tmp_path, amid)
+    assert len(draw_starts(tmp_path, data.spec, 30)) == 30
     with pytest.raises(UserError, match=r"within: got 0\.5.*dataset"):
-        load_starts(tmp_path, data.spec, within=0.5)
+        draw_starts(tmp_path, data.spec, 8, within=0.5)

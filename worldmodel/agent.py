@@ -1,9 +1,11 @@
 """A policy that gets better by what it imagines: no simulator in the loop.
 
-Each round the policy plays episodes inside the model, from real first observations; those that the
-model reads as successes are kept and, with the demonstrations it began with, refit (self-imitation
-filtered by success, as in [Oh et al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv
-2308.08998]). Two controls answer whether imagination did it: ``keep=shuffled`` keeps as many
+Each round the policy plays episodes inside the model, from real observations; where one fails, it
+tries again from the same start. Those that the model reads as successes, one of a start, are kept
+and, with the demonstrations it began with, refit (self-imitation filtered by success, as in [Oh et
+al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv 2308.08998]; further tries at what is
+hard, as in [Tong et al. 2024, arXiv 2407.13690]: else most of what is imitated is what the policy
+can do already). Two controls answer whether imagination did it: ``keep=shuffled`` keeps as many
 episodes without looking at how they went, ``keep=nothing`` only trains on, for as long
 (``controls=true`` of `worldmodel agent` trains both beside it).
 """
@@ -48,7 +50,13 @@ OBJECTIVE = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0, weigh
 @dataclass(frozen=True)
 class AgentConfig:
     rounds: int = field(default=3, metadata={"help": "how often it imagines and refits"})
-    episodes: int = field(default=256, metadata={"help": "imagined episodes a round"})
+    episodes: int = field(
+        default=256, metadata={"help": "starts of a round, from each of which it imagines"}
+    )
+    tries: int = field(
+        default=4,
+        metadata={"help": "how often at most it sets out from a start, until it succeeds once"},
+    )
     max_steps: int = field(default=60, metadata={"help": "longest imagined episode"})
     keep: Literal["success", "shuffled", "nothing"] = field(
         default="success",
@@ -68,7 +76,7 @@ class AgentConfig:
     workers: int = field(default=0, metadata={"help": "processes for the simulator; 0: all cores"})
 
     def __post_init__(self) -> None:
-        counts = ("rounds", "episodes", "max_steps", "updates", "batch", "test_episodes")
+        counts = ("rounds", "episodes", "tries", "max_steps", "updates", "batch", "test_episodes")
         wrong = {name: getattr(self, name) for name in counts if getattr(self, name) < 1}
         if wrong:
             raise ValueError(f"expected at least 1, got {wrong}")
@@ -80,9 +88,9 @@ def improve(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Improve the policy of the checkpoint ``start`` in ``world``; what happened in each round.
 
-    ``make_policy`` makes one of a checkpoint's folder. The result is ``checkpoint`` in the last
-    ``out/round-<k>``. Finished rounds found in ``out`` are not done again. RunError where a round
-    has no success.
+    ``make_policy`` makes one of a checkpoint's folder; ``starts`` are rounds x episodes, in the
+    order in which they are used. The result is ``checkpoint`` in the last ``out/round-<k>``.
+    Finished rounds found in ``out`` are not done again. RunError where a round has no success.
     """
     place, rounds, practised = start, [], []
     for k in range(config.rounds):
@@ -124,34 +132,51 @@ def _practise(
         return _unpack(tensors), header["figures"]
     if config.keep == "nothing":
         return [], {"round": k, "imagined_steps": 0, "kept": 0}
-    rng = np.random.default_rng([config.seed, k])
-    index = rng.integers(0, len(starts), config.episodes)
-    part = Starts(starts.images[index], starts.proprio[index])
-    seed = config.seed + k * config.episodes
-    found: dict[int, ImaginedEpisode] = {}
-    won, began = 0, time.monotonic()
-    with Progress("imagine", config.episodes, unit="episodes") as bar:
-        for i, episode in play(policy, part, world, config.max_steps, sampler, seed):
-            found[i] = episode
-            won += episode.success
-            bar.advance(1, text=f"round {k}, success {won / len(found):.3f}")
-    episodes = [found[i] for i in range(config.episodes)]
+    part = Starts(*(x[k * config.episodes : (k + 1) * config.episodes] for x in starts))
+    began = time.monotonic()
+    tries = [_try(policy, part, world, config, sampler, k)]
+    while len(tries) < config.tries and (
+        lost := [i for i, e in tries[-1].items() if not e.success]
+    ):
+        tries.append(_try(policy, part, world, config, sampler, k, len(tries), lost))
+    episodes = [found[i] for found in tries for i in sorted(found)]
     _film(episodes, folder, world)
     kept = [e for e in episodes if e.success]
     figures = {
-        "round": k, "imagined_success": len(kept) / len(episodes), "kept": len(kept),
-        "imagined_steps": sum(map(len, episodes)), "minutes": (time.monotonic() - began) / 60,
+        "round": k, "imagined_success": sum(e.success for e in tries[0].values()) / len(part),
+        "tried": len(episodes), "kept": len(kept), "imagined_steps": sum(map(len, episodes)),
+        "minutes": (time.monotonic() - began) / 60,
     }  # fmt: skip
     if not kept and config.keep == "success":
         raise RunError(
             f"round {k}: none of {len(episodes)} imagined episodes is read as a success, so there "
             "is nothing to imitate; begin with a better policy (more demonstrations), or raise "
-            "max_steps or episodes"
+            "max_steps, tries or episodes"
         )
     if config.keep == "shuffled":
-        kept = [episodes[i] for i in rng.permutation(len(episodes))[: len(kept)]]
+        drawn = np.random.default_rng([config.seed, k]).permutation(len(episodes))
+        kept = [episodes[i] for i in drawn[: len(kept)]]
     checkpoint.write_tensors(file, _pack(kept), {"format": FORMAT, "figures": figures})
     return kept, figures
+
+
+def _try(
+    policy: Actor, starts: Starts, world: WorldModel, config: AgentConfig, sampler: RolloutConfig,
+    k: int, again: int = 0, lost: Sequence[int] | None = None,
+) -> dict[int, ImaginedEpisode]:  # fmt: skip
+    """An episode from each of a round's ``starts``, or of those that were ``lost``, by number."""
+    index = np.arange(len(starts)) if lost is None else np.array(sorted(lost))
+    seed = config.seed + (k * config.tries + again) * config.episodes
+    part = Starts(*(x[index] for x in starts))
+    found: dict[int, ImaginedEpisode] = {}
+    won = 0
+    with Progress("imagine", len(part), unit="episodes") as bar:
+        for i, episode in play(policy, part, world, config.max_steps, sampler, seed):
+            found[int(index[i])] = episode
+            won += episode.success
+            says = f"round {k}, try {again + 1} of {config.tries}, success {won / len(found):.3f}"
+            bar.advance(1, text=says)
+    return found
 
 
 def _film(episodes: Sequence[ImaginedEpisode], folder: Path, world: WorldModel) -> None:

@@ -63,7 +63,7 @@ def run_agent(
     from worldmodel.agent_report import write_report
     from worldmodel.rollout import placed
     from worldmodel.spec import check_compatible
-    from worldmodel.starts import load_starts
+    from worldmodel.starts import draw_starts
 
     if options.controls and config.keep != "success":
         raise UserError(f"controls=true goes with keep=success, got keep={config.keep}")
@@ -72,7 +72,10 @@ def run_agent(
     check_compatible(world.spec, start.spec)
     dataset = open_dataset(options.data)
     check_compatible(dataset.spec, start.spec)
-    starts = load_starts(options.starts or place, world.spec, options.within, config.seed)
+    starts = draw_starts(
+        options.starts or place, world.spec, config.rounds * config.episodes, options.within,
+        config.seed,
+    )  # fmt: skip
     about = identity(env, policy) | {
         "checkpoint": options.checkpoint, "weights": weights_sha256(place),
         "data": str(options.data), "starts": options.starts, "within": options.within,

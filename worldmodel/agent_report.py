@@ -42,7 +42,15 @@ def write_report(result: dict[str, Any], out: Path) -> None:
     if imagined:
         report.heading("Success by round, inside the model, as the policies were then")
         report.chart(imagined, x_label="round")
-    columns = ("round", "imagined_success", "kept", "imagined_steps", "loss_plan", "minutes")
+    columns = (
+        "round",
+        "imagined_success",
+        "tried",
+        "kept",
+        "imagined_steps",
+        "loss_plan",
+        "minutes",
+    )
     for name, rows in rounds.items():
         report.heading(f"Rounds: {name}").table(
             [column.replace("_", " ") for column in columns],

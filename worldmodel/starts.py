@@ -40,16 +40,22 @@ def starts_of(dataset: Dataset, episodes: list[int]) -> Starts:
     return Starts(dataset.stream("images")[first], dataset.stream("proprio")[first])
 
 
-def starts_within(dataset: Dataset, share: float, seed: int) -> Starts:
-    """One observation of every episode: in ``share`` of them any but the last, else the first.
+def starts_within(dataset: Dataset, count: int, share: float, seed: int) -> Starts:
+    """``count`` observations: of ``share`` of them any of its episode but the last, else the first.
 
-    Those are drawn with ``seed``, evenly over an episode's steps.
+    All episodes are gone through, in an order drawn with ``seed``, before one comes again.
     """
     rng = np.random.default_rng(seed)
     start, length = np.array([(e.start, e.length) for e in dataset.episodes]).T
-    amid = rng.random(len(dataset)) < share
-    index = start + np.where(amid, rng.integers(np.maximum(length, 1)), 0)
+    which = _in_turn(len(dataset), count, rng)
+    amid = rng.random(count) < share
+    index = start[which] + np.where(amid, rng.integers(np.maximum(length[which], 1)), 0)
     return Starts(dataset.stream("images")[index], dataset.stream("proprio")[index])
+
+
+def _in_turn(n: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count,) of the numbers below n, each once before one comes again."""
+    return np.concatenate([rng.permutation(n) for _ in range(-(-count // n))])[:count]
 
 
 def starts_from(observations: Sequence[Mapping[str, np.ndarray]], spec: DataSpec) -> Starts:
@@ -84,17 +90,11 @@ def save_starts(folder: Path, starts: Starts) -> None:
     write_tensors(folder / FILE, tensors, {"format": FORMAT})
 
 
-def load_starts(path: str | Path, spec: DataSpec, within: float = 0.0, seed: int = 0) -> Starts:
-    """The starts of a checkpoint's folder, or of all episodes of a dataset's; UserError when it is
-    neither, or does not fit ``spec``. Of a dataset a share ``within`` lies in the midst of episodes
-    (:func:`starts_within`)."""
+def load_starts(path: str | Path, spec: DataSpec) -> Starts:
+    """The starts of a checkpoint's folder, or the first observations of all episodes of a
+    dataset's; UserError when it is neither, or does not fit ``spec``."""
     path = Path(path).expanduser()
     if (path / FILE).exists():
-        if within:
-            raise UserError(
-                f"within: got {within}, but {path} holds first observations alone; give "
-                "starts=<a dataset's folder>"
-            )
         tensors, _ = read_tensors(path / FILE, FORMAT)
         starts = Starts(tensors["images"].numpy(), tensors["proprio"].numpy())
         wanted = (len(spec.cameras), *spec.image_size, 3), (spec.P,)
@@ -108,4 +108,24 @@ def load_starts(path: str | Path, spec: DataSpec, within: float = 0.0, seed: int
         raise UserError(f"the checkpoint {path} has no {FILE}; give starts=<a dataset's folder>")
     dataset = Dataset(path)
     check_compatible(dataset.spec, spec)
-    return starts_within(dataset, within, seed)
+    return starts_of(dataset, list(range(len(dataset))))
+
+
+def draw_starts(
+    path: str | Path, spec: DataSpec, count: int, within: float = 0.0, seed: int = 0
+) -> Starts:
+    """``count`` starts, each of :func:`load_starts` once before one comes again; of a dataset a
+    share ``within`` lies in the midst of the episodes (:func:`starts_within`)."""
+    if not within:
+        starts = load_starts(path, spec)
+        index = _in_turn(len(starts), count, np.random.default_rng(seed))
+        return Starts(*(x[index] for x in starts))
+    path = Path(path).expanduser()
+    if (path / FILE).exists():
+        raise UserError(
+            f"within: got {within}, but {path} holds first observations alone; give "
+            "starts=<a dataset's folder>"
+        )
+    dataset = Dataset(path)
+    check_compatible(dataset.spec, spec)
+    return starts_within(dataset, count, within, seed)
