@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from policies.random import RandomPolicy
 from worldmodel.collect import CollectConfig, collect, share
+from worldmodel.config import EnvConfig, make_env
 from worldmodel.dataset import STREAMS, Dataset
 from worldmodel.errors import RunError, UserError
 from worldmodel.shards import parse_shard
@@ -155,6 +157,21 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path) -> None:
             pq.read_table(file)
     finish(cut)
     assert content(cut) == content(tmp_path / "whole")
+
+
+def test_with_calibrated_cameras_it_goes_on_as_well(tmp_path: Path) -> None:
+    """Their places are tuples here and lists in the folder."""
+
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    config = CollectConfig(episodes=2, workers=1, per_file=1, keep="all")
+    with pytest.raises(KeyboardInterrupt):
+        collect(partial(make_env, EnvConfig()), RandomPolicy, config, tmp_path, stop)
+    for _ in range(2):  # it goes on, and there is nothing left to do
+        summary = collect(partial(make_env, EnvConfig()), RandomPolicy, config, tmp_path)
+        assert summary["episodes"] == 2
+    assert Dataset(tmp_path).spec.mounts
 
 
 def test_failures_are_tried_again_or_kept(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ where an earlier run of the same command was stopped.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
 import threading
@@ -296,16 +297,16 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     """Make ``out`` ours, or see that it is; UserError when it holds something else."""
     file = out / "collect.json"
     if file.exists():
-        before = lerobot.read_json(file)
+        before, ours = lerobot.read_json(file), json.loads(json.dumps(identity))
         for part in ("config", "spec"):
-            theirs, ours = before.get(part, {}), identity[part]
+            was, now = before.get(part, {}), ours[part]
             # a spec may have got further entries since; a config leaves out some as they are
-            for key in {**(theirs if part == "config" else {}), **ours}:
-                was, now = theirs.get(key), ours.get(key)
-                if was != (list(now) if isinstance(now, tuple) else now):
+            keys = was.keys() & now.keys() if part == "spec" else was.keys() | now.keys()
+            for key in sorted(keys):
+                if was.get(key) != now.get(key):
                     raise UserError(
-                        f"{out} holds data of another configuration: {key} was {was}, is {now}. "
-                        "Choose another out=…, or delete that folder"
+                        f"{out} holds data of another configuration: {key} was {was.get(key)}, is "
+                        f"{now.get(key)}. Choose another out=…, or delete that folder"
                     )
         return
     if (out / "meta").exists() or (out / "data").exists():
