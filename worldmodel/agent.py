@@ -1,11 +1,11 @@
 """A policy that gets better by what it imagines: no simulator in the loop.
 
-Each round the policy plays episodes inside the model, from real observations; where one fails, it
-tries again from the same start. Those that the model reads as successes, one of a start, are kept
-and, with the demonstrations it began with, refit (self-imitation filtered by success, as in [Oh et
-al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv 2308.08998]; further tries at what is
-hard, as in [Tong et al. 2024, arXiv 2407.13690]: else most of what is imitated is what the policy
-can do already). Two controls answer whether imagination did it: ``keep=shuffled`` keeps as many
+Each round the policy plays episodes inside the model, from real observations. Those that the model
+reads as successes are kept and, with the demonstrations it began with, refit (self-imitation
+filtered by success, as in [Oh et al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv
+2308.08998]). Where one fails, it may try again from the same start (``tries``; more tries at what
+is hard, as in [Tong et al. 2024, arXiv 2407.13690]: else most of what is imitated is what the
+policy can do already). Two controls answer whether imagination did it: ``keep=shuffled`` keeps as many
 episodes without looking at how they went, ``keep=nothing`` only trains on, for as long
 (``controls=true`` of `worldmodel agent` trains both beside it).
 """
@@ -54,7 +54,7 @@ class AgentConfig:
         default=256, metadata={"help": "starts of a round, from each of which it imagines"}
     )
     tries: int = field(
-        default=4,
+        default=1,
         metadata={"help": "how often at most it sets out from a start, until it succeeds once"},
     )
     max_steps: int = field(default=60, metadata={"help": "longest imagined episode"})
