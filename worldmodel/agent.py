@@ -132,7 +132,7 @@ def _practise(
         return _unpack(tensors), header["figures"]
     if config.keep == "nothing":
         return [], {"round": k, "imagined_steps": 0, "kept": 0}
-    part = Starts(*(x[k * config.episodes : (k + 1) * config.episodes] for x in starts))
+    part = starts.only(np.arange(config.episodes) + k * config.episodes)
     began = time.monotonic()
     tries = [_try(policy, part, world, config, sampler, k)]
     while len(tries) < config.tries and (
@@ -167,7 +167,7 @@ def _try(
     """An episode from each of a round's ``starts``, or of those that were ``lost``, by number."""
     index = np.arange(len(starts)) if lost is None else np.array(sorted(lost))
     seed = config.seed + (k * config.tries + again) * config.episodes
-    part = Starts(*(x[index] for x in starts))
+    part = starts.only(index)
     found: dict[int, ImaginedEpisode] = {}
     won = 0
     with Progress("imagine", len(part), unit="episodes") as bar:

@@ -29,6 +29,10 @@ class Starts(NamedTuple):
     def __len__(self) -> int:  # a NamedTuple's is its number of fields
         return len(self.images)
 
+    def only(self, index: np.ndarray) -> Starts:
+        """Those of these numbers (k,), in this order."""
+        return Starts(self.images[index], self.proprio[index])
+
     def take(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Those of these numbers (k,) as tensors: images (k, C, h, w, 3), proprio (k, P)."""
         return torch.from_numpy(self.images[index]), torch.from_numpy(self.proprio[index])
@@ -119,7 +123,7 @@ def draw_starts(
     if not within:
         starts = load_starts(path, spec)
         index = _in_turn(len(starts), count, np.random.default_rng(seed))
-        return Starts(*(x[index] for x in starts))
+        return starts.only(index)
     path = Path(path).expanduser()
     if (path / FILE).exists():
         raise UserError(
