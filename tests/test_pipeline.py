@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from reading import read_report
 
-from worldmodel import cli
+from policies.flow_policy import FlowPolicy
+from policies.planner import PlanningPolicy
+from worldmodel import agent, cli
 from worldmodel.checkpoint import load
 from worldmodel.config import EnvConfig, make_env
+from worldmodel.imagined_episodes import ImaginedEpisode
 from worldmodel.lerobot import read_video
+from worldmodel.trials import Actor
 
 #: a model that trains in a second
 SMALL = ["model.trunk.width=64", "model.trunk.heads=2", "model.trunk.depth=2", "optim.warmup=2"]
@@ -170,12 +174,12 @@ def test_the_checkpoint_acts_and_imagines(
 def test_an_agent_is_trained_and_tried_before_and_after(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    agent = [
+    words = [
         "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
         "rounds=1", "updates=2", "batch=4", "keep=nothing", "test_episodes=1", "workers=1",
         f"out={tmp_path}",
     ]  # fmt: skip
-    assert cli.main(agent) == 0
+    assert cli.main(words) == 0
     found = result(tmp_path)
     assert found["keep"] == "nothing"
     assert list(found["tried"]) == ["start", "improved"]
@@ -183,8 +187,34 @@ def test_an_agent_is_trained_and_tried_before_and_after(
     assert len(found["rounds"]["improved"]) == 1
     assert "How the episodes ended" in (tmp_path / "report.html").read_text(encoding="utf-8")
     read_report(tmp_path / "report.html")
-    assert cli.main([*agent, "updates=3"]) == 2
+    assert cli.main([*words, "updates=3"]) == 2
     assert "updates: 2, now 3" in capsys.readouterr().err
+
+
+def test_who_practises_may_choose_among_plans_and_is_tried_out_without(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    practised: list[Actor] = []
+
+    def won(policy, starts, model, steps, sampler, seed):
+        practised.append(policy)
+        still = np.zeros((2, model.spec.A), np.float32)
+        images, proprio = (x[[0, 0, 0]] for x in (starts.images, starts.proprio))
+        yield from ((i, ImaginedEpisode(images, proprio, still, True)) for i in range(len(starts)))
+
+    monkeypatch.setattr(agent, "play", won)
+    words = [
+        "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
+        "rounds=1", "episodes=2", "updates=1", "batch=4", "test_episodes=1", "workers=1",
+    ]  # fmt: skip
+    assert cli.main([*words, "candidates=3", f"out={tmp_path / 'chosen'}"]) == 0
+    assert cli.main([*words, f"out={tmp_path / 'plain'}"]) == 0
+    chosen, plain = practised
+    assert isinstance(chosen, PlanningPolicy)
+    assert (chosen.candidates, type(plain)) == (3, FlowPolicy)
+    tried = json.loads((tmp_path / "chosen/tried/improved/result.json").read_text(encoding="utf-8"))
+    assert "weights_sha256" in tried
+    assert "candidates" not in tried
 
 
 def test_objectives_are_trained_acted_with_and_measured_side_by_side(

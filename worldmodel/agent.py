@@ -5,9 +5,12 @@ reads as successes are kept and, with the demonstrations it began with, refit (s
 filtered by success, as in [Oh et al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv
 2308.08998]). Where one fails, it may try again from the same start (``tries``; more tries at what
 is hard, as in [Tong et al. 2024, arXiv 2407.13690]: else most of what is imitated is what the
-policy can do already). Two controls answer whether imagination did it: ``keep=shuffled`` keeps as
-many episodes without looking at how they went, ``keep=nothing`` only trains on, for as long
-(``controls=true`` of `worldmodel agent` trains both beside it).
+policy can do already). Who practises may choose the best of several plans (the ``make_policy`` of
+:func:`improve`), so that what is imitated is better than what the policy does by itself, which is
+tried out without (expert iteration [Anthony et al. 2017, arXiv 1705.08439]). Two controls answer
+whether imagination did it: ``keep=shuffled`` keeps as many episodes without looking at how they
+went, ``keep=nothing`` only trains on, for as long (``controls=true`` of `worldmodel agent` trains
+both beside it).
 """
 
 from __future__ import annotations

@@ -41,6 +41,13 @@ class AgentOptions:
             "it had come to by then: a hand near a can, a can that fell"
         },
     )
+    candidates: int = field(
+        default=1,
+        metadata={
+            "help": "plans imagined at each decision while it practises, of which the best is "
+            "played: what it imitates is then better than what it does by itself"
+        },
+    )
     controls: bool = field(
         default=False,
         metadata={
@@ -52,6 +59,8 @@ class AgentOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.within <= 1:
             raise ValueError(f"expected within in 0..1, got {self.within}")
+        if self.candidates < 1:
+            raise ValueError(f"expected candidates of at least 1, got {self.candidates}")
 
 
 def run_agent(
@@ -79,6 +88,7 @@ def run_agent(
     about = identity(env, policy) | {
         "checkpoint": options.checkpoint, "weights": weights_sha256(place),
         "data": str(options.data), "starts": options.starts, "within": options.within,
+        "practised_candidates": options.candidates,
         **dataclasses.asdict(config),
         "sampler": dataclasses.asdict(sampler),
     }  # fmt: skip
@@ -88,11 +98,16 @@ def run_agent(
     if options.controls:
         arms |= {keep: (keep, folder / keep) for keep in CONTROLS}
     made = make_env(env)  # for its spaces: nothing is simulated before the end
+    practising = policy
+    if options.candidates > 1:
+        practising = dataclasses.replace(
+            policy, candidates=options.candidates, world=options.checkpoint
+        )
     rounds = {
         name: improve(
             find_checkpoint(policy.path),
-            lambda place: make_policy(dataclasses.replace(policy, path=str(place)), made), world,
-            starts, dataset, dataclasses.replace(config, keep=keep), sampler, out,
+            lambda place: make_policy(dataclasses.replace(practising, path=str(place)), made),
+            world, starts, dataset, dataclasses.replace(config, keep=keep), sampler, out,
         )
         for name, (keep, out) in arms.items()
     }  # fmt: skip
