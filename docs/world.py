@@ -137,6 +137,8 @@ def learn(
     state = TrainState(initial.spec, initial.config, optim, 0, "flow")
     state.model.load_state_dict(initial.state_dict())
     state.teacher.load_state_dict(initial.state_dict())
+    for mine in (state.model, state.teacher):
+        mine.trust()
     state.to(device)
     if device.type == "cpu":
         torch.set_num_threads(args.threads)

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodel.leaves import OUTCOMES
+from worldmodel.leaves import READINGS
 from worldmodel.metrics import calibration_error, pearson, roc_auc, wilson
 from worldmodel.outcomes import Verdicts
 from worldmodel.recording import Recording
 
 
 def granted(outcomes: np.ndarray) -> bool:
-    """Whether an episode with these readings (T, 4) counts as a success."""
+    """Whether an episode with these readings (T, 5) counts as a success."""
     verdicts = Verdicts(1)
     for row in torch.from_numpy(outcomes):
         read = verdicts.read(row[None])
@@ -27,8 +27,8 @@ def granted(outcomes: np.ndarray) -> bool:
 
 
 def figures(outcomes: Sequence[np.ndarray], recordings: Sequence[Recording]) -> dict[str, Any]:
-    """How good the readings (T, 4) are, step by step and as verdicts on whole episodes."""
-    read = dict(zip(OUTCOMES, np.concatenate(outcomes).T, strict=True))
+    """How good the readings (T, 5) are, step by step and as verdicts on whole episodes."""
+    read = dict(zip(READINGS, np.concatenate(outcomes).T, strict=True))
     success, terminated, reward = (
         np.concatenate([getattr(r, name) for r in recordings])
         for name in ("success", "terminated", "reward")

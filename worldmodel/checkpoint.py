@@ -102,6 +102,7 @@ def load(path: str | Path) -> Checkpoint:
     try:
         spec = DataSpec.from_json(header["spec"])
         model = WorldModel(spec, build(ModelConfig, header["model"]))
+        tensors.setdefault("doubt", model.doubt)  # of before there was one
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise UserError(

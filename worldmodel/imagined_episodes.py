@@ -22,7 +22,7 @@ class ImaginedEpisode:
     images: np.ndarray  # uint8 (T + 1, C, h, w, 3), the first is real
     proprio: np.ndarray  # float32 (T + 1, P)
     action: np.ndarray  # float32 (T, A)
-    success: bool  # as the model reads it
+    success: bool  # as the model reads it; not where what it imagined has strayed
 
     def __len__(self) -> int:
         return len(self.action)
@@ -54,7 +54,8 @@ def play(
         read = verdicts.read(world.outcomes())
         for row in np.flatnonzero(busy):
             taken[row].add(images[row], proprio[row], action[row])
-        over = np.flatnonzero(busy & (read.ended | [len(t.action) >= steps for t in taken]))
+        out_of_time = [len(take.action) >= steps for take in taken]
+        over = np.flatnonzero(busy & (read.ended | read.strayed | out_of_time))
         for row in over:
             yield int(plays[row]), taken[row].episode(bool(read.success[row]))
         busy[over] = False

@@ -131,10 +131,13 @@ def sample_next(
 
 @torch.no_grad()
 def read_outcomes(model: WorldModel, memory: Memory) -> Tensor:
-    """(B, 4) what the outcome leaf reads at the latest observation: OUTCOMES, as
+    """(B, 5) what the outcome leaf reads at the latest observation: leaves.READINGS, as
     probabilities where they are probabilities."""
     x = model.kind["outcome"].expand(len(memory.visible), 1, -1)
-    out = model.read_outcome(read_leaf(model, "outcome", x, 0.0, memory)[:, 0]).float()
-    out = out * model.outcome_units
+    token = read_leaf(model, "outcome", x, 0.0, memory)[:, 0]
+    out = model.read_outcome(token).float() * model.outcome_units
     success, reward, terminated, value = out.unbind(-1)
-    return torch.stack([success.sigmoid(), reward, terminated.sigmoid(), value], dim=-1)
+    strayed = (token.float() * model.doubt[:-1]).sum(-1) + model.doubt[-1]
+    return torch.stack(
+        [success.sigmoid(), reward, terminated.sigmoid(), value, strayed.sigmoid()], dim=-1
+    )

@@ -12,6 +12,8 @@ from torch import Tensor
 
 #: what the outcome leaf reads at o_n, in this order
 OUTCOMES: tuple[str, ...] = ("success", "reward", "terminated", "value")
+#: and what is read there of an imagined observation: whether it has strayed from what would be
+READINGS: tuple[str, ...] = (*OUTCOMES, "strayed")
 
 
 class Context(NamedTuple):

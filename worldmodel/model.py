@@ -33,6 +33,7 @@ from worldmodel.tokens import (
 from worldmodel.transformer import TransformerConfig, Trunk
 
 ARRANGEMENTS = 32  # of a segment's tokens, that are kept
+NEVER = -20.0  # logit of a chance that rounds to none
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class WorldModel(nn.Module):
     frequency: Tensor
     corrected: Tensor
     outcome_units: Tensor
+    doubt: Tensor
 
     def __init__(self, spec: DataSpec, config: ModelConfig) -> None:
         super().__init__()
@@ -120,12 +122,21 @@ class WorldModel(nn.Module):
         for layer in (self.read_change, self.read_action, self.read_outcome):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        # weights and bias, fitted on a trunk that stays as it is (docs/outcome.py): never in doubt
+        self.register_buffer("doubt", torch.zeros(D + 1))
+        self.trust()
         grid = grid_positions(len(spec.cameras), (h, w), config.patch)
         self.register_buffer("grid", grid, persistent=False)
         frequency = rope_frequency(D // config.trunk.heads)
         self.register_buffer("frequency", frequency, persistent=False)
         self._arrangements: dict[tuple, tuple[Layout, Rope]] = {}
         self._angles: dict[tuple, Tensor] = {}
+
+    def trust(self) -> None:
+        """Doubt nothing that is imagined, as before it was found out when to: another trunk than
+        that which the doubt was fitted on."""
+        self.doubt.zero_()
+        self.doubt[-1] = NEVER
 
     # ---- between env and model -------------------------------------------------------------
 

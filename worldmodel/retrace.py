@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from worldmodel.checkpoint import read_tensors, write_tensors
+from worldmodel.leaves import READINGS
 from worldmodel.model import WorldModel
 from worldmodel.recording import Recording
 from worldmodel.rollout import Imagination, RolloutConfig, generators_from
 
 BATCH = 32
-FORMAT = 1  # of the files that keep batches
+FORMAT = 2  # of the files that keep batches
 
 
 class Retraced(NamedTuple):
@@ -25,7 +26,7 @@ class Retraced(NamedTuple):
 
     images: np.ndarray  # uint8 (T, C, h, w, 3)
     proprio: np.ndarray  # float32 (T, P)
-    outcomes: np.ndarray  # float32 (T, 4) what the outcome leaf reads: leaves.OUTCOMES
+    outcomes: np.ndarray  # float32 (T, 5) what the outcome leaf reads: leaves.READINGS
 
 
 def dream(
@@ -48,14 +49,17 @@ def watch(
     model: WorldModel, recordings: Sequence[Recording], on_progress: Callable[[int], None],
     keep: Path | None = None,
 ) -> list[Retraced]:  # fmt: skip
-    """Each recording as it was: only the outcomes are the model's. ``keep`` as in :func:`dream`."""
+    """Each recording as it was: only the outcomes are the model's, and nothing strays. ``keep`` as
+    in :func:`dream`."""
 
     def advance(world: Imagination, part: list[Recording], n: int) -> None:
         seen = [(r.images[min(n + 1, len(r))], r.proprio[min(n + 1, len(r))]) for r in part]
         images, proprio = (torch.from_numpy(np.stack(x)) for x in zip(*seen, strict=True))
         world.observe(_actions(part, n), images, proprio)
 
-    return _retrace(model, recordings, RolloutConfig(), 0, advance, on_progress, keep)
+    seen = _retrace(model, recordings, RolloutConfig(), 0, advance, on_progress, keep)
+    imagined = np.array(READINGS) == "strayed"
+    return [r._replace(outcomes=np.where(imagined, 0.0, r.outcomes)) for r in seen]
 
 
 def _retrace(

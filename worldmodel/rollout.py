@@ -182,7 +182,7 @@ class Imagination:
         return self._proprio.clone()
 
     def outcomes(self) -> Tensor:
-        """(B, 4) what the model reads at the latest observation: leaves.OUTCOMES."""
+        """(B, 5) what the model reads at the latest observation: leaves.READINGS."""
         with self._context():
             return self._read("outcomes")
 
@@ -278,7 +278,7 @@ class Imagined(NamedTuple):
     images: Tensor  # (B, n, C, h, w, 3) uint8
     proprio: Tensor  # (B, n, P)
     action: Tensor | None  # (B, n, A); None: without actions
-    outcomes: Tensor  # (B, n, 4) leaves.OUTCOMES
+    outcomes: Tensor  # (B, n, 5) leaves.READINGS
 
 
 def imagine(world: Imagination, act: Actor | Tensor | None, steps: int) -> Imagined:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.dataset import DISCOUNT
-from worldmodel.leaves import OUTCOMES
+from worldmodel.leaves import READINGS
 from worldmodel.model import WorldModel
 from worldmodel.rollout import Imagination, RolloutConfig
 
@@ -21,7 +21,8 @@ def score_plans(
     """The return (n, N) that the model expects of plans (n, N, H, A) from observations of n worlds.
 
     ``images`` (n, C, h, w, 3) uint8, ``proprio`` (n, P). The first ``steps`` actions of each plan
-    are imagined: discounted rewards, weighted by the chance that the episode still goes on, and at
+    are imagined: discounted rewards, weighted by the chance that the episode still goes on and
+    that what is imagined is what would be, and at
     the end the value that the outcome leaf reads. ``generators``: one, or one for each of n N.
     """
     n, N = plans.shape[:2]
@@ -35,8 +36,9 @@ def score_plans(
     read: dict[str, Tensor] = {}
     for k in range(steps):
         world.step(actions[:, k])
-        read = dict(zip(OUTCOMES, world.outcomes().unbind(-1), strict=True))
+        read = dict(zip(READINGS, world.outcomes().unbind(-1), strict=True))
         total += DISCOUNT**k * going * read["reward"]
         going = going * (1 - torch.maximum(read["success"], read["terminated"]))
+        going = going * (1 - read["strayed"])
     total += DISCOUNT**steps * going * read["value"]
     return total.view(n, N)

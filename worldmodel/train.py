@@ -192,6 +192,8 @@ def train(
     if initial is not None:
         state.model.load_state_dict(initial.state_dict())
         state.teacher.load_state_dict(initial.state_dict())
+        for mine in (state.model, state.teacher):
+            mine.trust()  # what is trained on is no longer what the doubt was fitted on
     ranks = dataclasses.replace(ranks, own_noise=config.own_noise)
     state.to(device, ranks, config.sharding)
     as_json = {
