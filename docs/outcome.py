@@ -1,47 +1,56 @@
 """Fit what a checkpoint reads off its outcome token anew, and nothing else.
 
     python docs/outcome.py --out runs/outcome [--checkpoint pick_can_world] [--episodes 1152]
+    python docs/outcome.py --out runs/doubt --fit strayed --episodes 288 --imagined 288
 
 Success and termination are linear in the outcome token, so on a trunk that stays as it is they are
 a logistic regression: convex, and fitted in a minute. The scripted expert, the mistaken one and
 explorations act in the checkpoint's env, a fifth, three fifths and a fifth of the episodes; the
-model looks on, and imagines a part of them besides (``--imagined``). Every fifth episode is held
-out. All else stays bit by bit as it was.
+model looks on, and imagines a part of them besides (``--imagined``), with K = 1 and 2 in turn.
+Every fifth episode is held out. All else stays bit by bit as it was.
+
+So is whether what is imagined has strayed: by then the can is elsewhere by more than FAR, as the
+state probe reads both pictures, or the fingers are open otherwise by more than APART (a can held
+by one and not by the other).
 Writes OUT/checkpoint and OUT/result.json, and keeps OUT/parts: what was seen is not seen again.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldmodel import checkpoint
 from worldmodel.calibration import granted
 from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
 from worldmodel.files import write_json
-from worldmodel.leaves import OUTCOMES
+from worldmodel.leaves import OUTCOMES, READINGS
 from worldmodel.log import Progress
 from worldmodel.metrics import calibration_error, roc_auc
 from worldmodel.model import WorldModel
+from worldmodel.probe import StateProbe, load_probe
 from worldmodel.recording import Recording, record
-from worldmodel.retrace import BATCH, dream, watch
+from worldmodel.retrace import BATCH, Retraced, dream, watch
 from worldmodel.rollout import RolloutConfig, placed
 from worldmodel.runs import claim, hardware
-from worldmodel.shipped import find_checkpoint, weights_sha256
+from worldmodel.shipped import CHECKPOINTS, find_checkpoint, weights_sha256
 
 SEED = 8_500_000  # of the first episode
 STEPS = 100  # of the longest
 KINDS = "mistake", "mistake", "mistake", "demonstration", "exploration"  # episode i is i % 5
 PART = 3 * BATCH  # episodes that are seen, and kept, together
 WAYS = "real", "imagined"
-EVENTS = "success", "terminated"
+EVENTS = "success", "terminated", "strayed"
 TENSORS = "feature", "read", "event"
+FAR, APART = 0.03, 0.02  # m
+OPENING, CAN = "gripper_opening [m]", "can"
 PENALTY = 1e-4  # on squared weights of features of unit spread
 
 
@@ -49,8 +58,8 @@ class Seen(NamedTuple):
     """Episodes as the model saw them, one after another."""
 
     feature: Tensor  # (steps, D) half, the outcome token
-    read: Tensor  # (steps, 4) what was read off it: leaves.OUTCOMES
-    event: Tensor  # (steps, 2) bool, what happened: EVENTS
+    read: Tensor  # (steps, 5) what was read off it: leaves.READINGS
+    event: Tensor  # (steps, 3) bool, what happened: EVENTS
     seeds: list[int]  # of the episodes
     lengths: list[int]  # steps of each
     outcomes: list[str]  # the env's verdict on each
@@ -63,6 +72,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="pick_can_world", help="folder or shipped name")
     parser.add_argument("--episodes", type=int, default=12 * PART, help=f"a multiple of {PART}")
     parser.add_argument("--imagined", type=int, default=5 * PART, help="so many of them as well")
+    parser.add_argument("--fit", nargs="+", default=list(EVENTS), choices=EVENTS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
@@ -81,10 +91,8 @@ def main() -> None:
     whole = {way: joined(parts) for way, parts in seen.items()}
     loaded = checkpoint.load(found)
     before = {way: figures(part, part.read) for way, part in whole.items()}
-    fit(loaded.model.read_outcome, list(whole.values()))
-    after = {
-        way: figures(part, reread(loaded.model.read_outcome, part)) for way, part in whole.items()
-    }
+    fit(loaded.model, whole, a.fit)
+    after = {way: figures(part, reread(loaded.model, part)) for way, part in whole.items()}
     about = {**loaded.about, "outcome": {"episodes": a.episodes, "imagined": a.imagined}}
     checkpoint.save(a.out / "checkpoint", loaded.model, about)
     result = {"checkpoint": a.checkpoint, "before": before, "after": after}
@@ -107,6 +115,7 @@ def look(
         kind: make_policy(PolicyConfig(name="scripted", mistaken=kind == "mistake"), env)
         for kind in KINDS
     }
+    probe = load_probe(CHECKPOINTS / "pick_can_probe")[0]
     recordings = []
     for i in range(first, first + PART):
         kind = KINDS[i % len(KINDS)]
@@ -116,7 +125,7 @@ def look(
     env.close()
     found = {}
     for way, file in files.items():
-        found[way] = retraced(model, recordings, way, bar)
+        found[way] = retraced(model, probe, recordings, way, bar)
         row = found[way]._asdict()
         tensors = {name: row.pop(name) for name in TENSORS}
         checkpoint.write_tensors(file, tensors, {"format": checkpoint.FORMAT, **row})
@@ -142,13 +151,15 @@ def joined(parts: list[Seen]) -> Seen:
     )
 
 
-def retraced(model: WorldModel, recordings: list[Recording], way: str, bar: Progress) -> Seen:
+def retraced(
+    model: WorldModel, probe: StateProbe, recordings: list[Recording], way: str, bar: Progress
+) -> Seen:
     """What the outcome token is at every step of them, and what became of it."""
     tokens: list[Tensor] = []
     hook = model.read_outcome.register_forward_hook(
         lambda module, inputs, output: tokens.append(inputs[0].float().cpu())
     )
-    found = []
+    found, opening = [], model.spec.proprio_names.index(OPENING)
     order = sorted(recordings, key=len)  # alike in length
     for at in range(0, len(order), BATCH):
         part = order[at : at + BATCH]
@@ -156,10 +167,14 @@ def retraced(model: WorldModel, recordings: list[Recording], way: str, bar: Prog
         if way == "real":
             traced = watch(model, part, lambda n: bar.advance(n, way))
         else:
-            traced = dream(model, part, RolloutConfig(), SEED + at, lambda n: bar.advance(n, way))
+            sampler = RolloutConfig(flow_steps=1 + at // BATCH % 2)
+            traced = dream(model, part, sampler, SEED + at, lambda n: bar.advance(n, way))
         whole = torch.stack(tokens, dim=1).half()  # (B, T, D)
         for feature, r, t in zip(whole, part, traced, strict=True):
-            event = np.stack([getattr(r, name) for name in EVENTS], axis=1)
+            lost = np.zeros(len(r), bool)
+            if way == "imagined":
+                lost = strayed(probe, opening, r, t)
+            event = np.stack([r.success, r.terminated, lost], axis=1)
             read, event = torch.from_numpy(t.outcomes), torch.from_numpy(event)
             found.append(Seen(feature[: len(r)], read, event, [r.seed], [len(r)], [r.outcome]))
     hook.remove()
@@ -172,36 +187,63 @@ def held_out(seen: Seen) -> Tensor:
     return away.repeat_interleave(torch.tensor(seen.lengths))
 
 
-def fit(layer: nn.Linear, seen: list[Seen]) -> None:
-    """The rows of EVENTS, by logistic regression; each way of seeing weighs by its steps."""
-    known = [~held_out(part) for part in seen]
-    feature = torch.cat([part.feature[k] for part, k in zip(seen, known, strict=True)]).double()
-    event = torch.cat([part.event[k] for part, k in zip(seen, known, strict=True)]).double()
+def strayed(
+    probe: StateProbe, opening: int, real: Recording, imagined: Retraced
+) -> np.ndarray:  # fmt: skip
+    """(T,) bool: at o_1 … o_T the can is elsewhere, or the fingers are, which entry ``opening`` of
+    proprioception tells."""
+    here, there = (probe.read(x)[CAN] for x in (real.images[1:], imagined.images))
+    apart = np.abs(real.proprio[1:, opening] - imagined.proprio[:, opening])
+    return (np.linalg.norm(here - there, axis=1) > FAR) | (apart > APART)
+
+
+def fit(model: WorldModel, seen: dict[str, Seen], events: Sequence[str]) -> None:
+    """What the model reads of these events, by logistic regression; each way of seeing weighs by
+    its steps, and only what is imagined strays."""
+    for name in events:
+        parts = [seen["imagined"]] if name == "strayed" else list(seen.values())
+        known = [~held_out(part) for part in parts]
+        feature = torch.cat([part.feature[k] for part, k in zip(parts, known, strict=True)])
+        event = torch.cat([part.event[k] for part, k in zip(parts, known, strict=True)])
+        weight, bias = logistic(feature.double(), event[:, EVENTS.index(name)].double())
+        if name == "strayed":
+            model.doubt.copy_(torch.cat([weight, bias[None]]))
+        else:
+            row = OUTCOMES.index(name)
+            model.read_outcome.weight.data[row] = weight
+            model.read_outcome.bias.data[row] = bias
+
+
+def logistic(feature: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (D,) and bias () by which features (n, D) tell events (n,)."""
     mean, spread = feature.mean(0), feature.std(0) + 1e-3
     feature = (feature - mean) / spread
-    for k, name in enumerate(EVENTS):
-        weight = torch.zeros(feature.shape[1] + 1, dtype=torch.double, requires_grad=True)
-        optimizer = torch.optim.LBFGS([weight], max_iter=500, line_search_fn="strong_wolfe")
+    weight = torch.zeros(feature.shape[1] + 1, dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight], max_iter=500, line_search_fn="strong_wolfe")
 
-        def wrong() -> Tensor:
-            optimizer.zero_grad()  # noqa: B023 (called here and now)
-            out = feature @ weight[:-1] + weight[-1]  # noqa: B023
-            loss = F.binary_cross_entropy_with_logits(out, event[:, k])  # noqa: B023
-            loss = loss + PENALTY * weight[:-1].square().sum()  # noqa: B023
-            loss.backward()
-            return loss
+    def wrong() -> Tensor:
+        optimizer.zero_grad()
+        out = feature @ weight[:-1] + weight[-1]
+        loss = F.binary_cross_entropy_with_logits(out, event)
+        loss = loss + PENALTY * weight[:-1].square().sum()
+        loss.backward()
+        return loss
 
-        optimizer.step(wrong)
-        found, row = weight.detach(), OUTCOMES.index(name)
-        layer.weight.data[row] = (found[:-1] / spread).float()
-        layer.bias.data[row] = (found[-1] - (found[:-1] * mean / spread).sum()).float()
+    optimizer.step(wrong)
+    found = weight.detach()
+    bias = found[-1] - (found[:-1] * mean / spread).sum()
+    return (found[:-1] / spread).float(), bias.float()
 
 
-def reread(layer: nn.Linear, seen: Seen) -> Tensor:
-    """(steps, 4) like ``seen.read``, with EVENTS as the layer has them now."""
-    read, out = seen.read.clone(), layer(seen.feature.float()).sigmoid()
-    for k in map(OUTCOMES.index, EVENTS):
-        read[:, k] = out[:, k]
+def reread(model: WorldModel, seen: Seen) -> Tensor:
+    """(steps, 5) like ``seen.read``, with EVENTS as the model reads them now."""
+    token = seen.feature.float()
+    read, out = seen.read.clone(), model.read_outcome(token).sigmoid()
+    for name in ("success", "terminated"):
+        read[:, OUTCOMES.index(name)] = out[:, OUTCOMES.index(name)]
+    if seen.event[:, EVENTS.index("strayed")].any():  # real frames never do
+        doubt = token @ model.doubt[:-1] + model.doubt[-1]
+        read[:, READINGS.index("strayed")] = doubt.sigmoid()
     return read
 
 
@@ -218,10 +260,14 @@ def figures(seen: Seen, read: Tensor) -> dict[str, Any]:
             count = counts.setdefault(outcome, [0, 0])
             count[0] += granted(rows.numpy())
             count[1] += 1
+    doubt, lost = read[away, -1].numpy(), seen.event[away, EVENTS.index("strayed")].numpy()
     return {
         "auc": roc_auc(chance, success.numpy()),
         "calibration_error": calibration_error(chance, success.numpy()),
         "cross_entropy": float(entropy),
+        "strayed": float(lost.mean()),
+        "strayed_auc": roc_auc(doubt, lost) if lost.any() else None,
+        "strayed_calibration_error": calibration_error(doubt, lost),
         "granted": counts,
     }
 

@@ -23,9 +23,9 @@ def test_what_is_fitted_is_true_and_the_rest_stays(monkeypatch: pytest.MonkeyPat
     feature = 3.0 + 0.1 * torch.randn(episodes * length, 8, generator=g)
     weight = torch.tensor([9.0, -5.0, 0, 0, 4.0, 0, 0, 0])
     chance = ((feature - 3.0) @ weight - 2.0).sigmoid()
-    event = torch.rand(len(feature), 2, generator=g) < chance[:, None]
+    event = torch.rand(len(feature), 3, generator=g) < chance[:, None]
     seeds, lengths = list(range(outcome.SEED, outcome.SEED + episodes)), [length] * episodes
-    read = torch.full((len(feature), len(OUTCOMES)), 0.3)
+    read = torch.full((len(feature), len(READINGS)), 0.3)
     seen = outcome.Seen(feature.half(), read, event, seeds, lengths, ["success"] * episodes)
     layer = torch.nn.Linear(8, len(OUTCOMES)).requires_grad_(False)
     old = layer.weight.clone()
