@@ -191,7 +191,7 @@ def test_an_event_has_happened_once_that_is_more_likely_than_not() -> None:
     verdicts = Verdicts(3)
 
     def read(*success: float) -> list[bool]:
-        rows = torch.tensor([[p, 0.0, 0.0, 0.0] for p in success])
+        rows = torch.tensor([[p, 0.0, 0.0, 0.0, 0.0] for p in success])
         return verdicts.read(rows).success.tolist()
 
     assert read(0.34, 0.51, 0.09) == [False, True, False]
@@ -200,6 +200,22 @@ def test_an_event_has_happened_once_that_is_more_likely_than_not() -> None:
     assert last == [True, True, False]
     verdicts.forget(np.array([0]))
     assert read(0.34, 0.0, 0.09) == [False, True, False]
+
+
+def test_nothing_counts_once_what_is_imagined_has_strayed() -> None:
+    verdicts = Verdicts(4)
+    steps = [  # a row's chances of success, of an end, and of having strayed
+        [(0.0, 0.0, 0.6), (0.9, 0.0, 0.0), (0.0, 0.9, 0.0), (0.4, 0.0, 0.5)],
+        [(0.9, 0.9, 0.0), (0.0, 0.0, 0.9), (0.0, 0.0, 0.9), (0.4, 0.0, 0.5)],
+    ]
+    for step in steps:
+        rows = torch.tensor([[p, 0.0, end, 0.0, lost] for p, end, lost in step])
+        found = verdicts.read(rows)
+    assert found.strayed.tolist() == [True, True, True, False]
+    assert found.success.tolist() == [False, True, False, True]  # what was before it stands
+    assert found.ended.tolist() == [False, True, True, True]
+    verdicts.forget(np.array([0]))
+    assert verdicts.read(rows).strayed.tolist() == [False, True, True, False]
 
 
 def test_a_start_of_ones_own() -> None:

@@ -14,7 +14,7 @@ from tiny import SIDE, A, C, P, tiny_model
 from worldmodel.calibration import figures, granted
 from worldmodel.imagined_episodes import play
 from worldmodel.judge import JudgeConfig, summary
-from worldmodel.leaves import OUTCOMES
+from worldmodel.leaves import OUTCOMES, READINGS
 from worldmodel.recording import Recording, record
 from worldmodel.retrace import BATCH, dream, watch
 from worldmodel.rollout import RolloutConfig
@@ -65,7 +65,7 @@ def test_dreams_are_as_long_as_what_they_follow_whatever_stands_beside_them() ->
     for story, dreamt in zip(stories, together, strict=True):
         assert dreamt.images.shape == (len(story), C, SIDE, SIDE, 3)
         assert dreamt.proprio.shape == (len(story), P)
-        assert dreamt.outcomes.shape == (len(story), len(OUTCOMES))
+        assert dreamt.outcomes.shape == (len(story), len(READINGS))
 
 
 def test_dreams_that_were_cut_off_go_on_from_what_was_kept(tmp_path) -> None:
@@ -101,12 +101,24 @@ def test_what_is_watched_stays_as_it_was() -> None:
         assert np.allclose(seen.proprio, story.proprio[1:])
 
 
+def test_only_what_is_imagined_strays() -> None:
+    doubting = tiny_model().eval()
+    doubting.doubt[-1] = 20.0
+    stories = [recording(3, 1)]
+    (seen,) = watch(doubting, stories, lambda n: None)
+    (dreamt,) = dream(doubting, stories, SAMPLER, 0, lambda n: None)
+    assert not seen.outcomes[:, -1].any()
+    assert (dreamt.outcomes[:, -1] > 0.99).all()
+
+
 def test_perfect_and_blind_readings() -> None:
     stories = [recording(6, k) for k in range(8)]
     for story in stories[4:]:  # failures
         story.success[:] = story.terminated[:] = False
     perfect = [
-        np.stack([s.success, s.reward, s.terminated, s.reward], axis=1).astype(np.float32)
+        np.stack([s.success, s.reward, s.terminated, s.reward, 0 * s.reward], axis=1).astype(
+            np.float32
+        )
         for s in stories
     ]
     found = figures(perfect, stories)
@@ -116,7 +128,8 @@ def test_perfect_and_blind_readings() -> None:
     assert found["true_positive_rate"][0] == 1
     assert found["false_positive_rate"][0] == 0
     assert found["granted"] == {"success": {"episodes": 8, "granted": 4}}
-    generous = [np.ones_like(p) for p in perfect]
+    sure = np.array(READINGS) != "strayed"
+    generous = [np.ones_like(p) * sure for p in perfect]
     found = figures(generous, stories)
     assert found["success_auc"] == 0.5
     assert found["success_ece"] == pytest.approx(1 - 4 / 48)
@@ -127,7 +140,9 @@ def test_a_reading_that_knows_the_bonus_alone_is_found_out() -> None:
     stories = [recording(6, k) for k in range(8)]
     for story in stories:
         story.reward[:-1] = np.linspace(0.01, 0.05, 5)
-    true = np.stack([np.stack([s.success, s.reward, s.terminated, s.reward], 1) for s in stories])
+    true = np.stack(
+        [np.stack([s.success, s.reward, s.terminated, s.reward, 0 * s.reward], 1) for s in stories]
+    )
     blind = true.copy()
     blind[:, :-1, 1] = np.linspace(0.05, 0.01, 5)
     assert figures(true, stories)["reward_correlation_before_success"] == pytest.approx(1)
@@ -137,7 +152,7 @@ def test_a_reading_that_knows_the_bonus_alone_is_found_out() -> None:
 
 
 def test_an_episode_that_ended_otherwise_is_no_success_later() -> None:
-    rows = np.zeros((4, len(OUTCOMES)), np.float32)
+    rows = np.zeros((4, len(READINGS)), np.float32)
     rows[1, OUTCOMES.index("terminated")] = 0.9
     rows[3, OUTCOMES.index("success")] = 0.9
     assert not granted(rows)
@@ -163,6 +178,14 @@ def test_inside_the_model_the_outcome_leaf_alone_decides(logit: float, won: bool
         assert e.images.shape == (len(e) + 1, *story.images.shape[1:])
         assert e.proprio.shape == (len(e) + 1, P)
         assert not e.action.any()
+
+
+def test_an_episode_ends_without_success_where_what_is_imagined_has_strayed() -> None:
+    story, judge = recording(3), reading(0.0)
+    judge.doubt[-1] = 1.0
+    start = {"front": story.images[0, 0], "wrist": story.images[0, 1], "proprio": story.proprio[0]}
+    ((_, episode),) = play(Still(), starts_from([start], judge.spec), judge, 4, SAMPLER, 0)
+    assert (episode.success, len(episode)) == (False, 1)
 
 
 def test_summary_of_a_judge_that_agrees_and_of_one_that_turns_all_around() -> None:

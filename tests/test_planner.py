@@ -32,15 +32,17 @@ def observation(n: int) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("doubt", [-20.0, 0.0])
 @pytest.mark.parametrize("logit", [-20.0, 0.0, 20.0])
-def test_a_plan_earns_its_rewards_while_the_episode_goes_on(logit: float) -> None:
-    """Reward 0.25 at every step, value 0, and this chance of success."""
+def test_a_plan_earns_its_rewards_while_the_episode_goes_on(logit: float, doubt: float) -> None:
+    """Reward 0.25 at every step, value 0, and these chances of success and of having strayed."""
     images, proprio = starts(2).take(np.arange(2))
     plans = torch.zeros(2, 3, H, A)
-    scores = score_plans(
-        reading(logit), images, proprio, plans, 3, torch.Generator().manual_seed(0), CONFIG
-    )
+    model = reading(logit)
+    model.doubt[-1] = doubt
+    scores = score_plans(model, images, proprio, plans, 3, torch.Generator().manual_seed(0), CONFIG)
     on = 1 - max(1 / (1 + np.exp(-logit)), 1 / (1 + np.exp(5.0)))
+    on *= 1 - 1 / (1 + np.exp(-doubt))
     expected = 0.25 * sum((DISCOUNT * on) ** k for k in range(3))
     assert scores.shape == (2, 3)
     np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-4)

@@ -135,11 +135,24 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path) -> None:
 def test_it_starts_from_given_weights(tmp_path) -> None:
     run(tmp_path / "first")
     given = checkpoint.load(tmp_path / "first/checkpoint").model
+    never = given.doubt.clone()
+    given.doubt[0] = 1.0
     with pytest.raises(RunError):  # stopped before the first update
         run(tmp_path / "second", poison=True, initial=given)
     for name in ("model", "teacher"):
         start = checkpoint.unpack(name, weights(tmp_path / "second"))
-        assert all(torch.equal(v, start[k]) for k, v in given.state_dict().items())
+        assert torch.equal(start.pop("doubt"), never)  # it was fitted on another trunk
+        assert all(torch.equal(given.state_dict()[k], v) for k, v in start.items())
+
+
+def test_a_checkpoint_of_before_there_was_doubt_has_none(tmp_path) -> None:
+    run(tmp_path)
+    file = tmp_path / "checkpoint" / checkpoint.WEIGHTS
+    tensors, header = checkpoint.read_tensors(file)
+    never = tensors.pop("doubt")
+    checkpoint.write_tensors(file, tensors, header)
+    assert torch.equal(checkpoint.load(tmp_path / "checkpoint").model.doubt, never)
+    assert never[-1].sigmoid() < 1e-6
 
 
 def test_a_folder_in_use_and_a_changed_configuration_are_refused(tmp_path) -> None:
