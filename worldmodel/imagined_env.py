@@ -43,8 +43,10 @@ class ImaginedVectorEnv(VectorEnv):
     | truncated | `max_episode_steps` steps |
 
     `info` at every step: `success` = `is_success` (bool), `success_probability`,
-    `termination_probability`, `reward_dense`, `reward_sparse` and `value` (the discounted return
-    that the demonstrators and explorers of the dataset had from here), each (N,).
+    `termination_probability`, `reward_dense`, `reward_sparse`, `value` (the discounted return that
+    the demonstrators and explorers of the dataset had from here) and `strayed` (bool: by the
+    model's own reading the world is no longer what would really be; no success or end is granted
+    from there on), each (N,).
 
     `reset(options=…)`: `task`, a name (this once; the argument `task` is for ever); `start` (which
     of the starts, (N,) int); or a start of your own as `images` (N, C, h, w, 3) uint8 with

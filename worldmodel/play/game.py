@@ -53,6 +53,7 @@ class Moment:
     success: float  # chance that the model reads here
     reward: float  # dense, likewise
     done: bool  # whether the model takes the task to be done by now
+    strayed: bool  # whether it takes what it shows to be no longer what would be
     reward_real: float
     outcome: str  # the simulator's verdict
     over: bool  # the simulator's episode has ended: it stands still from here on
@@ -95,7 +96,9 @@ class Game:
         self._reset_drivers()
         outcome = str(info.get("outcome", ""))
         self.history.append(
-            Moment(0, side, side, None, "", 0.0, 0.0, False, 0.0, outcome, False, {}, 0.0, 0.0)
+            Moment(
+                0, side, side, None, "", 0.0, 0.0, False, False, 0.0, outcome, False, {}, 0.0, 0.0
+            )
         )
         return self.now
 
@@ -245,6 +248,8 @@ class Game:
         }
 
 
-def _reading(read: Outcomes) -> tuple[float, float, bool]:
-    """Chance of success, dense reward, and whether the task is taken to be done."""
-    return float(read.success_probability[0]), float(read.reward_dense[0]), bool(read.success[0])
+def _reading(read: Outcomes) -> tuple[float, float, bool, bool]:
+    """Chance of success, dense reward, whether the task is taken to be done, and whether what is
+    shown has strayed."""
+    chance, reward = float(read.success_probability[0]), float(read.reward_dense[0])
+    return chance, reward, bool(read.success[0]), bool(read.strayed[0])

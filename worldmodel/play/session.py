@@ -112,7 +112,7 @@ class Session:
         return {
             "step": m.step, "oldest": self.game.history[0].step, "seed": self.game.seed,
             "driver": m.driver, "success": m.success, "reward": m.reward, "done": m.done,
-            "outcome": m.outcome, "over": m.over, "apart": m.apart,
+            "strayed": m.strayed, "outcome": m.outcome, "over": m.over, "apart": m.apart,
             "model_ms": m.model_ms, "simulator_ms": m.simulator_ms,
             "action": [] if m.action is None else [round(float(a), 3) for a in m.action],
             "gripper": {"imagined": m.imagined.proprio.tolist(), "real": m.real.proprio.tolist()},
