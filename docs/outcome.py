@@ -51,7 +51,9 @@ EVENTS = "success", "terminated", "strayed"
 TENSORS = "feature", "read", "event"
 FAR, APART = 0.03, 0.02  # m
 OPENING, CAN = "gripper_opening [m]", "can"
-PENALTY = 1e-4  # on squared weights of features of unit spread
+PENALTY = {"success": 1e-4, "terminated": 1e-4, "strayed": 1e-2}  # on squared weights of features
+# of unit spread; steps at which an episode has strayed are many, and alike
+SOON = 60  # steps from the start within which straying is learned: later most has strayed
 
 
 class Seen(NamedTuple):
@@ -187,6 +189,11 @@ def held_out(seen: Seen) -> Tensor:
     return away.repeat_interleave(torch.tensor(seen.lengths))
 
 
+def early(seen: Seen) -> Tensor:
+    """(steps,) bool: among the first SOON of its episode."""
+    return torch.cat([torch.arange(length) < SOON for length in seen.lengths])
+
+
 def strayed(
     probe: StateProbe, opening: int, real: Recording, imagined: Retraced
 ) -> np.ndarray:  # fmt: skip
@@ -202,10 +209,11 @@ def fit(model: WorldModel, seen: dict[str, Seen], events: Sequence[str]) -> None
     its steps, and only what is imagined strays."""
     for name in events:
         parts = [seen["imagined"]] if name == "strayed" else list(seen.values())
-        known = [~held_out(part) for part in parts]
+        known = [~held_out(part) & (early(part) if name == "strayed" else True) for part in parts]
         feature = torch.cat([part.feature[k] for part, k in zip(parts, known, strict=True)])
         event = torch.cat([part.event[k] for part, k in zip(parts, known, strict=True)])
-        weight, bias = logistic(feature.double(), event[:, EVENTS.index(name)].double())
+        event = event[:, EVENTS.index(name)].double()
+        weight, bias = logistic(feature.double(), event, PENALTY[name])
         if name == "strayed":
             model.doubt.copy_(torch.cat([weight, bias[None]]))
         else:
@@ -214,7 +222,7 @@ def fit(model: WorldModel, seen: dict[str, Seen], events: Sequence[str]) -> None
             model.read_outcome.bias.data[row] = bias
 
 
-def logistic(feature: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
+def logistic(feature: Tensor, event: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     """Weight (D,) and bias () by which features (n, D) tell events (n,)."""
     mean, spread = feature.mean(0), feature.std(0) + 1e-3
     feature = (feature - mean) / spread
@@ -225,7 +233,7 @@ def logistic(feature: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad()
         out = feature @ weight[:-1] + weight[-1]
         loss = F.binary_cross_entropy_with_logits(out, event)
-        loss = loss + PENALTY * weight[:-1].square().sum()
+        loss = loss + penalty * weight[:-1].square().sum()
         loss.backward()
         return loss
 
@@ -260,7 +268,8 @@ def figures(seen: Seen, read: Tensor) -> dict[str, Any]:
             count = counts.setdefault(outcome, [0, 0])
             count[0] += granted(rows.numpy())
             count[1] += 1
-    doubt, lost = read[away, -1].numpy(), seen.event[away, EVENTS.index("strayed")].numpy()
+    soon = away & early(seen)
+    doubt, lost = read[soon, -1].numpy(), seen.event[soon, EVENTS.index("strayed")].numpy()
     return {
         "auc": roc_auc(chance, success.numpy()),
         "calibration_error": calibration_error(chance, success.numpy()),
