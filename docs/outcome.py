@@ -95,7 +95,8 @@ def main() -> None:
     before = {way: figures(part, part.read) for way, part in whole.items()}
     fit(loaded.model, whole, a.fit)
     after = {way: figures(part, reread(loaded.model, part)) for way, part in whole.items()}
-    about = {**loaded.about, "outcome": {"episodes": a.episodes, "imagined": a.imagined}}
+    fitted = {event: {"episodes": a.episodes, "imagined": a.imagined} for event in a.fit}
+    about = {**loaded.about, "outcome": {**loaded.about.get("outcome", {}), **fitted}}
     checkpoint.save(a.out / "checkpoint", loaded.model, about)
     result = {"checkpoint": a.checkpoint, "before": before, "after": after}
     write_json(a.out / "result.json", result | {"hardware": hardware()})
