@@ -5,13 +5,14 @@
 
 Success and termination are linear in the outcome token, so on a trunk that stays as it is they are
 a logistic regression: convex, and fitted in a minute. The scripted expert, the mistaken one and
-explorations act in the checkpoint's env, a fifth, three fifths and a fifth of the episodes; the
-model looks on, and imagines a part of them besides (``--imagined``), with K = 1 and 2 in turn.
-Every fifth episode is held out. All else stays bit by bit as it was.
+explorations act in the checkpoint's env, a fifth, three fifths and a fifth of the episodes, half
+of them with noise on the actions; the model looks on, and imagines a part of them besides
+(``--imagined``), with K = 1 and 2 in turn. Every fifth episode is held out. All else stays bit by
+bit as it was.
 
 So is whether what is imagined has strayed: by then the can is elsewhere by more than FAR, as the
 state probe reads both pictures, or the fingers are open otherwise by more than APART (a can held
-by one and not by the other).
+by one and not by the other). For that alone nothing has to be looked on, nor for longer than SOON.
 Writes OUT/checkpoint and OUT/result.json, and keeps OUT/parts: what was seen is not seen again.
 """
 
@@ -27,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from policies.base import Policy
 from worldmodel import checkpoint
 from worldmodel.calibration import granted
 from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
@@ -45,8 +47,8 @@ from worldmodel.shipped import CHECKPOINTS, find_checkpoint, weights_sha256
 SEED = 8_500_000  # of the first episode
 STEPS = 100  # of the longest
 KINDS = "mistake", "mistake", "mistake", "demonstration", "exploration"  # episode i is i % 5
+NOISE = 0.0, 0.1, 0.0, 0.2  # of the experts' actions, in turn; explorations have their own
 PART = 3 * BATCH  # episodes that are seen, and kept, together
-WAYS = "real", "imagined"
 EVENTS = "success", "terminated", "strayed"
 TENSORS = "feature", "read", "event"
 FAR, APART = 0.03, 0.02  # m
@@ -82,13 +84,16 @@ def main() -> None:
         parser.error(f"got {a.episodes} and {a.imagined} episodes, expected multiples of {PART}")
     torch.set_num_threads(a.threads)
     found = find_checkpoint(a.checkpoint)
-    claim(a.out / "outcome.json", {"checkpoint_sha256": weights_sha256(found)}, "fit")
+    about = {"checkpoint_sha256": weights_sha256(found), "fit": a.fit}
+    claim(a.out / "outcome.json", about, "fit")
+    steps, always = (SOON, []) if a.fit == ["strayed"] else (STEPS, ["real"])
     seen: dict[str, list[Seen]] = {}
-    with Progress("see", total=a.episodes + a.imagined, unit="episodes") as bar:
+    total = a.episodes * len(always) + a.imagined
+    with Progress("see", total=total, unit="episodes") as bar:
         model = placed(checkpoint.load(found).model, RolloutConfig())
         for first in range(0, a.episodes, PART):
-            ways = WAYS if first < a.imagined else WAYS[:1]
-            for way, part in look(model, first, ways, a.out / "parts", bar).items():
+            ways = [*always, *(["imagined"] if first < a.imagined else [])]
+            for way, part in look(model, first, ways, steps, a.out / "parts", bar).items():
                 seen.setdefault(way, []).append(part)
     whole = {way: joined(parts) for way, parts in seen.items()}
     loaded = checkpoint.load(found)
@@ -106,24 +111,26 @@ def main() -> None:
 
 
 def look(
-    model: WorldModel, first: int, ways: tuple[str, ...], folder: Path, bar: Progress
+    model: WorldModel, first: int, ways: list[str], steps: int, folder: Path, bar: Progress
 ) -> dict[str, Seen]:
-    """The episodes from ``first`` on, as they were and, if asked for, as they are imagined."""
+    """Up to ``steps`` of the episodes from ``first`` on, as they were or as they are imagined."""
     files = {way: folder / f"{way}_{first:05d}.safetensors" for way in ways}
     if all(file.exists() for file in files.values()):
         bar.advance(PART * len(ways), "from before")
         return {way: kept(file) for way, file in files.items()}
     env = make_env(EnvConfig(model.spec.env, options=dict(model.spec.env_options)))
-    actors = {
-        kind: make_policy(PolicyConfig(name="scripted", mistaken=kind == "mistake"), env)
-        for kind in KINDS
-    }
+
+    def actor(kind: str, noise: float) -> Policy:
+        noise = 0.0 if kind == "exploration" else noise
+        return make_policy(PolicyConfig(mistaken=kind == "mistake", noise=noise), env)
+
+    actors = {(kind, noise): actor(kind, noise) for kind in KINDS for noise in NOISE}
     probe = load_probe(CHECKPOINTS / "pick_can_probe")[0]
     recordings = []
     for i in range(first, first + PART):
-        kind = KINDS[i % len(KINDS)]
+        kind, noise = KINDS[i % len(KINDS)], NOISE[i // len(KINDS) % len(NOISE)]
         explore = kind == "exploration"
-        recordings.append(record(env, actors[kind], model.spec, SEED + i, explore, STEPS))
+        recordings.append(record(env, actors[kind, noise], model.spec, SEED + i, explore, steps))
         bar.advance(0, f"acted out {i - first + 1} of {PART}")
     env.close()
     found = {}
