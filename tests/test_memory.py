@@ -18,7 +18,7 @@ from worldmodel.inference import (
     sample_next,
     sample_plan,
 )
-from worldmodel.leaves import Context, Leaves
+from worldmodel.leaves import READINGS, Context, Leaves
 from worldmodel.masks import window_start
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.transformer import TransformerConfig
@@ -157,7 +157,7 @@ def test_samplers_give_plans_in_range_and_observations_of_the_right_shape() -> N
     assert patches.shape == (B, model.patches, 192)
     assert change.shape == (B, P)
     outcome = read_outcomes(model, memory)
-    assert outcome.shape == (B, 4)
+    assert outcome.shape == (B, len(READINGS))
     assert 0 <= outcome[:, 0].min() <= outcome[:, 0].max() <= 1
 
 
