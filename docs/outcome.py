@@ -53,8 +53,8 @@ EVENTS = "success", "terminated", "strayed"
 TENSORS = "feature", "read", "event"
 FAR, APART = 0.03, 0.02  # m
 OPENING, CAN = "gripper_opening [m]", "can"
-PENALTY = {"success": 1e-4, "terminated": 1e-4, "strayed": 1e-2}  # on squared weights of features
-# of unit spread; steps at which an episode has strayed are many, and alike
+#: on squared weights of features of unit spread; steps that have strayed are many, and alike
+PENALTY = {"success": 1e-4, "terminated": 1e-4, "strayed": 1e-2}
 SOON = 60  # steps from the start within which straying is learned: later most has strayed
 
 

@@ -122,7 +122,7 @@ class WorldModel(nn.Module):
         for layer in (self.read_change, self.read_action, self.read_outcome):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        # weights and bias, fitted on a trunk that stays as it is (docs/outcome.py): never in doubt
+        # weights and bias; none until they are fitted, on a trunk that stays (docs/outcome.py)
         self.register_buffer("doubt", torch.zeros(D + 1))
         self.trust()
         grid = grid_positions(len(spec.cameras), (h, w), config.patch)
@@ -133,8 +133,8 @@ class WorldModel(nn.Module):
         self._angles: dict[tuple, Tensor] = {}
 
     def trust(self) -> None:
-        """Doubt nothing that is imagined, as before it was found out when to: another trunk than
-        that which the doubt was fitted on."""
+        """Doubt nothing that is imagined. So begins a new model, and one whose trunk is trained on:
+        doubt is fitted on the trunk as it is."""
         self.doubt.zero_()
         self.doubt[-1] = NEVER
 
