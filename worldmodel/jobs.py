@@ -189,7 +189,7 @@ def run_judge(
 
     place = find_checkpoint(options.checkpoint)
     model = placed(checkpoint.load(place).model, sampler)
-    judged = {word: _policy_of(word) for word in config.policies}
+    judged = {word: policy_of(word) for word in config.policies}
     about = {
         "env": env.id, "env_options": env.options, "checkpoint": options.checkpoint,
         "checkpoint_sha256": weights_sha256(place),
@@ -207,7 +207,7 @@ def run_judge(
     done(folder)
 
 
-def _policy_of(word: str) -> PolicyConfig:
+def policy_of(word: str) -> PolicyConfig:
     """The policy that ``checkpoint`` or ``checkpoint+noise`` means."""
     name, _, noise = word.partition("+")
     try:

@@ -1,0 +1,40 @@
+"""How far a hand moves a thing before it holds it, as a state probe reads the pictures.
+
+Things lie still until something touches them, and a hand that shoves what it means to take misses
+it, as a rule; but a model may imagine that it takes it all the same. So an imagined success in
+which the thing has moved is one to distrust (docs/claims.py measures how much).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worldmodel.errors import UserError
+from worldmodel.probe import StateProbe
+
+HAND, HELD = "gripper", "in hand"  # of what a probe reads
+LIFTED = 0.02  # m above where it lay
+
+
+def check_steady(probe: StateProbe, name: str) -> None:
+    """UserError where this probe does not read one thing, the hand, and whether the one holds the
+    other."""
+    if HELD not in probe.flags or set(probe.positions) - {HAND} == set():
+        raise UserError(
+            f"probe '{name}' reads {', '.join((*probe.positions, *probe.flags))}; expected a thing "
+            f"beside '{HAND}', and '{HELD}'"
+        )
+
+
+def moved(probe: StateProbe, images: np.ndarray) -> float:
+    """How far [m] a thing is from where it lay, at most, before one is held or lifted.
+
+    Across the ground, in the pictures uint8 (T, C, h, w, 3) of one episode; of several things the
+    one that moves most. 0 where one is held from the start.
+    """
+    read = probe.read(images)
+    things = np.stack([read[name] for name in probe.positions if name != HAND])  # (n, T, 3)
+    away = things - things[:, :1]
+    held = read[HELD] | (away[..., 2] > LIFTED).any(axis=0)
+    lying = np.argmax(held) if held.any() else len(held)
+    return float(np.linalg.norm(away[:, :lying, :2], axis=-1).max(initial=0.0))
