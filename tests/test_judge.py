@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from conftest import ToyEnv, ToyPolicy
 from test_imagined_env import model as reading
 from tiny import SIDE, A, C, P, tiny_model
 
+from worldmodel import judge as judging
 from worldmodel.calibration import figures, granted
 from worldmodel.imagined_episodes import play
 from worldmodel.judge import JudgeConfig, summary
 from worldmodel.leaves import OUTCOMES, READINGS
+from worldmodel.probe import StateProbe
 from worldmodel.recording import Recording, record
 from worldmodel.retrace import BATCH, dream, watch
 from worldmodel.rollout import RolloutConfig
@@ -209,16 +212,14 @@ def test_summary_of_a_judge_that_agrees_and_of_one_that_turns_all_around() -> No
 
 
 def test_finished_verdicts_are_kept(tmp_path: Path) -> None:
-    from worldmodel.judge import _judged_inside
-
     story = recording(2)
     start = {"front": story.images[0, 0], "wrist": story.images[0, 1], "proprio": story.proprio[0]}
     config = JudgeConfig(episodes=1, max_steps=2)
 
     def judged(logit: float, world: str = "this") -> list[bool]:
         made = reading(logit)
-        return _judged_inside(
-            Still(), [start], made, config, SAMPLER, {"checkpoint_sha256": world}, tmp_path,
+        return judging._judged_inside(
+            Still(), [start], made, None, config, SAMPLER, {"checkpoint_sha256": world}, tmp_path,
             lambda n, text: None,
         )  # fmt: skip
 
@@ -229,6 +230,35 @@ def test_finished_verdicts_are_kept(tmp_path: Path) -> None:
     assert judged(-5.0) == [False]
 
 
+def test_a_success_is_believed_where_the_thing_lay_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = recording(2)
+    start = {"front": story.images[0, 0], "wrist": story.images[0, 1], "proprio": story.proprio[0]}
+    read: list[tuple[int, ...]] = []
+
+    def moved(probe: object, images: np.ndarray) -> float:
+        read.append(images.shape)
+        return 0.015
+
+    monkeypatch.setattr(judging, "moved", moved)
+
+    def judged(logit: float, still: float, place: str) -> list[bool]:
+        made, config = reading(logit), JudgeConfig(episodes=1, max_steps=2, still=still)
+        (tmp_path / place).mkdir(exist_ok=True)
+        return judging._judged_inside(
+            Still(), [start], made, cast(StateProbe, object()), config, SAMPLER, {},
+            tmp_path / place, lambda n, text: None,
+        )  # fmt: skip
+
+    assert judged(5.0, 0.02, "won") == [True]
+    assert judged(5.0, 0.01, "won") == [False]  # the same episodes, asked anew
+    assert judged(-5.0, 0.02, "lost") == [False]  # however still it lay
+    assert read == [(2, C, SIDE, SIDE, 3)]
+
+
 def test_senseless_comparisons_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one policy"):
         JudgeConfig(policies=())
+    with pytest.raises(ValueError, match="still > 0"):
+        JudgeConfig(still=0.0)

@@ -155,6 +155,7 @@ def test_the_checkpoint_acts_and_imagines(
     out = tmp_path / "judge"
     words = ["judge", f"policies=[{place / 'run'},{place / 'run'}+0.5,random]", "episodes=2"]
     words += [f"checkpoint={place / 'run'}", "max_steps=4", "workers=1", f"out={out}"]
+    words += ["probe=pick_can_probe", "doubt=false"]
     assert cli.main(words) == 0
     assert [row["policy"] for row in result(out)["table"]][2] == "random"
     read_report(out / "report.html")

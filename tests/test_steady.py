@@ -43,13 +43,17 @@ def test_how_far_it_is_moved_before_it_is_held(
 
 
 def test_a_probe_has_to_read_a_thing_and_whether_it_is_held() -> None:
-    check_steady(reads([(0, 0, 0)], [False]), "mine")
-    for other in (
-        SimpleNamespace(positions=("gripper", "can"), flags=()),
-        SimpleNamespace(positions=("gripper",), flags=("in hand",)),
-    ):
-        with pytest.raises(UserError, match="probe 'mine' reads gripper.*expected a thing"):
-            check_steady(other, "mine")
+    spec = SimpleNamespace(cameras=("front", "wrist"), image_size=(8, 8))
+    eyes = {"cameras": 2, "size": (8, 8)}
+    mine = SimpleNamespace(positions=("gripper", "can"), flags=("in hand",), **eyes)
+    check_steady(mine, "mine", spec)
+    for positions, flags in ((("gripper", "can"), ()), (("gripper",), ("in hand",))):
+        other = SimpleNamespace(positions=positions, flags=flags, **eyes)
+        with pytest.raises(UserError, match=r"probe 'mine' reads gripper.*expected a thing"):
+            check_steady(other, "mine", spec)
+    mine.size = (16, 16)
+    with pytest.raises(UserError, match=r"reads 2 cameras of \(16, 16\) px, .* 2 of \(8, 8\)"):
+        check_steady(mine, "mine", spec)
 
 
 def test_claims_are_counted_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,16 +140,18 @@ COMMANDS: dict[str, Command] = {
     "judge": Command(
         summary="policies judged inside the model and in the simulator, from the same starts",
         details="Each policy plays its episodes in MuJoCo and in the model, whose outcome leaf "
-        "alone says who succeeded. Writes both success rates with intervals, how well their order "
+        "says who succeeded; with probe=, a success counts only where things lie still until the "
+        "hand holds them. Writes both success rates with intervals, how well their order "
         "agrees (Pearson, Spearman, mean maximum rank violation), and a scatter plot. Kill it at "
         "any moment: the same command with the same out= goes on.",
         examples=(
             "worldmodel judge",
             "worldmodel judge policies=[pick_can_tiny,pick_can_tiny+0.6,random] episodes=300",
             "worldmodel judge policies=[runs/train/mine] checkpoint=runs/train/mine",
+            "worldmodel judge checkpoint=pick_can_world probe=pick_can_probe doubt=false",
         ),
         parts=(
-            "worldmodel.jobs:CheckpointOptions",
+            "worldmodel.jobs:JudgeOptions",
             "worldmodel.judge:JudgeConfig",
             "worldmodel.rollout:RolloutConfig",
             ENV,

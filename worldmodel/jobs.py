@@ -178,28 +178,51 @@ def run_rollout(
     done(folder)
 
 
+@dataclass(frozen=True)
+class JudgeOptions(CheckpointOptions):
+    probe: str = field(
+        default="",
+        metadata={
+            "help": "state probe, folder or name of a shipped one, by which successes inside are "
+            "believed only where things lie still until the hand holds them: pick_can_probe for "
+            "PickCan ('': whatever the outcome leaf says)"
+        },
+    )
+    doubt: bool = field(
+        default=True,
+        metadata={"help": "false: judge as if the model never doubted what it imagines"},
+    )
+
+
 def run_judge(
-    folder: Path, options: CheckpointOptions, config: JudgeConfig, sampler: RolloutConfig,
+    folder: Path, options: JudgeOptions, config: JudgeConfig, sampler: RolloutConfig,
     env: EnvConfig,
 ) -> None:  # fmt: skip
     from worldmodel import checkpoint
     from worldmodel.judge import judge
     from worldmodel.judge_report import write_report
+    from worldmodel.probe import load_probe
     from worldmodel.rollout import placed
+    from worldmodel.steady import check_steady
 
     place = find_checkpoint(options.checkpoint)
-    model = placed(checkpoint.load(place).model, sampler)
+    model, probe = placed(checkpoint.load(place).model, sampler), None
+    if not options.doubt:
+        model.trust()
+    if options.probe:
+        probe, _ = load_probe(find_probe(options.probe))
+        check_steady(probe, options.probe, model.spec)
     judged = {word: policy_of(word) for word in config.policies}
     about = {
         "env": env.id, "env_options": env.options, "checkpoint": options.checkpoint,
-        "checkpoint_sha256": weights_sha256(place),
+        "checkpoint_sha256": weights_sha256(place), "probe": options.probe, "doubt": options.doubt,
     }  # fmt: skip
     total = 2 * config.episodes * len(judged)
     with progress("judge", total=total, unit="episodes") as bar:
         result = judge(
             partial(make_env, env), {w: partial(make_policy, p) for w, p in judged.items()},
-            {w: identity(env, p) for w, p in judged.items()}, model, config, sampler, about, folder,
-            bar.advance,
+            {w: identity(env, p) for w, p in judged.items()}, model, probe, config, sampler, about,
+            folder, bar.advance,
         )  # fmt: skip
     write_report(result, folder)
     for row in result["table"]:

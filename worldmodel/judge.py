@@ -1,7 +1,8 @@
 """Policies judged in the simulator and inside the model, from the same starts.
 
-Inside the model the outcome leaf alone says who succeeded. What counts is whether both judges put
-the policies into the same order, and how far their success rates are apart.
+Inside the model the outcome leaf says who succeeded, and, where it is asked, a state probe whether
+that is to be believed (worldmodel.steady). What counts is whether both judges put the policies into
+the same order, and how far their success rates are apart.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from worldmodel.files import write_json
 from worldmodel.imagined_episodes import play
 from worldmodel.metrics import mean_maximum_rank_violation, pearson, spearman, wilson
 from worldmodel.model import WorldModel
+from worldmodel.probe import StateProbe
 from worldmodel.rollout import RolloutConfig
 from worldmodel.runs import hardware
 from worldmodel.starts import starts_from
+from worldmodel.steady import moved
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
 
@@ -40,6 +43,13 @@ class JudgeConfig:
     episodes: int = field(default=100, metadata={"help": "episodes of each policy and judge"})
     seed: int = field(default=40_000, metadata={"help": "episode i starts as with seed + i"})
     max_steps: int = field(default=100, metadata={"help": "longest episode"})
+    still: float = field(
+        default=0.02,
+        metadata={
+            "help": "m by which a hand may move a thing before it holds it for a success inside to "
+            "be believed, where probe= reads the pictures"
+        },
+    )
     workers: int = field(default=0, metadata={"help": "processes for the simulator; 0: all cores"})
 
     def __post_init__(self) -> None:
@@ -48,18 +58,20 @@ class JudgeConfig:
                 "expected at least one policy, episodes and max_steps >= 1; got "
                 f"{list(self.policies)}, {self.episodes} and {self.max_steps}"
             )
+        if self.still <= 0:
+            raise ValueError(f"expected still > 0, in m; got {self.still}")
 
 
 def judge(
     make_env: MakeEnv, make_policies: Mapping[str, MakePolicy],
-    identities: Mapping[str, dict[str, Any]], model: WorldModel, config: JudgeConfig,
-    sampler: RolloutConfig, about: dict[str, Any], out: Path,
+    identities: Mapping[str, dict[str, Any]], model: WorldModel, probe: StateProbe | None,
+    config: JudgeConfig, sampler: RolloutConfig, about: dict[str, Any], out: Path,
     on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Judge every policy twice and write ``result.json``; finished policies are not judged again.
 
     ``make_policies``: name -> (env) -> policy, picklable; ``identities``: what names each of them;
-    ``about``: what names env and model, a verdict of another is not taken for this one's.
+    ``about``: what names env, model and probe, a verdict of others is not taken for theirs.
     """
     env, rows = make_env(), []
     try:
@@ -73,44 +85,52 @@ def judge(
             )  # fmt: skip
             lived = [e.success for e in real.episodes]
             dreamt = _judged_inside(
-                make_policy(env), starts, model, config, sampler, about, folder,
+                make_policy(env), starts, model, probe, config, sampler, about, folder,
                 lambda n, text, name=name: on_progress(n, f"{name}, imagined: {text}"),
             )  # fmt: skip
             rows.append({"policy": name, "real": lived, "imagined": dreamt})
     finally:
         env.close()
     how = {"seed": config.seed, "max_steps": config.max_steps, "sampler": asdict(sampler)}
+    how["still"] = config.still
     result = {**about, **how, **summary(rows), "hardware": hardware()}
     write_json(out / "result.json", result)
     return result
 
 
 def _judged_inside(
-    policy: Actor, starts: Sequence[dict[str, np.ndarray]], model: WorldModel, config: JudgeConfig,
-    sampler: RolloutConfig, about: dict[str, Any], folder: Path,
-    on_progress: Callable[[int, str], None],
+    policy: Actor, starts: Sequence[dict[str, np.ndarray]], model: WorldModel,
+    probe: StateProbe | None, config: JudgeConfig, sampler: RolloutConfig, about: dict[str, Any],
+    folder: Path, on_progress: Callable[[int, str], None],
 ) -> list[bool]:  # fmt: skip
-    """Whether the model reads success in each imagined episode; kept in ``imagined.json``."""
+    """Whether a success is believed in each imagined episode. What it goes by is kept in
+    ``imagined.json``, so that another ``still`` needs no other episodes."""
     file = folder / "imagined.json"
     identity = {**about, "sampler": asdict(sampler), "seed": config.seed}
     identity["max_steps"] = config.max_steps
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if before["identity"] == identity and len(before["success"]) == len(starts):
+        if before["identity"] == identity and len(before.get("moved", ())) == len(starts):
             on_progress(len(starts), "from before")
-            return before["success"]
-    won = [False] * len(starts)
+            return _believed(before, config.still)
+    found = {"success": [False] * len(starts), "moved": [0.0] * len(starts)}
     inside = play(
         policy, starts_from(starts, model.spec), model, config.max_steps, sampler, config.seed
     )
     for done, (i, episode) in enumerate(inside, 1):
-        won[i] = episode.success
+        found["success"][i] = episode.success
+        if probe is not None and episode.success:
+            found["moved"][i] = moved(probe, episode.images)
         if i == 0:
             film = side_by_side(list(episode.images.swapaxes(0, 1)))
             write_mp4(folder / "imagined.mp4", film, fps=model.spec.control_frequency)
-        on_progress(1, f"success {sum(won) / done:.3f}")
-    write_json(file, {"identity": identity, "success": won})
-    return won
+        on_progress(1, f"success {sum(_believed(found, config.still)) / done:.3f}")
+    write_json(file, {"identity": identity, **found})
+    return _believed(found, config.still)
+
+
+def _believed(found: dict[str, Any], still: float) -> list[bool]:
+    return [won and far <= still for won, far in zip(found["success"], found["moved"], strict=True)]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

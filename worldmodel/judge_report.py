@@ -21,6 +21,12 @@ def write_report(result: dict[str, Any], out: Path) -> None:
     lines = {"equal": ([0.0, 1.0], [0.0, 1.0])}
     lines |= {row["policy"]: ([row["real"]], [row["imagined"]]) for row in table}
     report.chart(lines, x_label="success in the simulator", y_label="success in the model")
+    if result["probe"]:
+        report.text(
+            f"A success in the model counts only where, as {result['probe']} reads the imagined "
+            f"pictures, nothing is moved by more than {1000 * result['still']:.0f} mm before it is "
+            "held."
+        )
     report.text("Brackets are 95 % intervals: Wilson's for rates, bootstrap over episodes else.")
     rows = [
         [

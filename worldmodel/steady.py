@@ -11,15 +11,22 @@ import numpy as np
 
 from worldmodel.errors import UserError
 from worldmodel.probe import StateProbe
+from worldmodel.spec import DataSpec
 
 HAND, HELD = "gripper", "in hand"  # of what a probe reads
 LIFTED = 0.02  # m above where it lay
 
 
-def check_steady(probe: StateProbe, name: str) -> None:
-    """UserError where this probe does not read one thing, the hand, and whether the one holds the
-    other."""
-    if HELD not in probe.flags or set(probe.positions) - {HAND} == set():
+def check_steady(probe: StateProbe, name: str, spec: DataSpec) -> None:
+    """UserError where this probe does not read the pictures of ``spec``, or not a thing beside the
+    hand, and whether the one holds the other."""
+    expected = len(spec.cameras), spec.image_size
+    if (probe.cameras, tuple(probe.size)) != expected:
+        raise UserError(
+            f"probe '{name}' reads {probe.cameras} cameras of {tuple(probe.size)} px, the model "
+            f"shows {expected[0]} of {expected[1]}; train one: worldmodel probe env=…"
+        )
+    if HELD not in probe.flags or not {*probe.positions} - {HAND}:
         raise UserError(
             f"probe '{name}' reads {', '.join((*probe.positions, *probe.flags))}; expected a thing "
             f"beside '{HAND}', and '{HELD}'"
