@@ -42,6 +42,16 @@ def test_a_chart_is_well_formed_and_within_its_frame():
     assert next(e.text for e in root.iter("title")) == "train <1>: 0.1 at 1M"
 
 
+@pytest.mark.parametrize(("length", "columns"), [(3, 4), (30, 2), (60, 1)])
+def test_names_in_a_legend_have_room(length: int, columns: int) -> None:
+    names = [f"{i}".rjust(length, "p") for i in range(5)]
+    svg = line_chart({name: ([0, 1], [0, 1]) for name in names})
+    texts = [e for e in ElementTree.fromstring(svg).iter("text") if e.text in names]
+    places = sorted({float(e.get("x", "")) for e in texts})
+    assert len(places) == columns
+    assert min(np.diff([*places, 720])) > 6 * length
+
+
 def test_points_that_are_not_finite_or_not_positive_on_a_log_axis_are_left_out():
     svg = line_chart({"a": ([0, 1, 2, 3], [1.0, float("nan"), 0.0, 10.0])}, log_y=True)
     assert len(ElementTree.fromstring(svg).find(".//polyline").get("points").split()) == 2

@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 720, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 44  # margins
 POINTS = 600  # more than the plot has pixels to show
 COLOURS = 8
+LETTER = 6.6  # width of one in the legend, about
 
 
 def line_chart(
@@ -39,7 +40,9 @@ def line_chart(
     def down(y: float) -> float:
         return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
-    height = HEIGHT + (4 + 20 * math.ceil(len(drawn) / 4) if len(drawn) > 1 else 0)
+    wide = WIDTH - LEFT - RIGHT
+    columns = min(4, max(1, int(wide / (36 + LETTER * max(map(len, drawn))))))  # of the legend
+    height = HEIGHT + (4 + 20 * math.ceil(len(drawn) / columns) if len(drawn) > 1 else 0)
     # how a page's script finds values back from places
     found = f'data-area="{LEFT} {HEIGHT - BOTTOM} {WIDTH - RIGHT} {TOP}" '
     found += f'data-range="{x_low:.6g} {y_low:.6g} {x_high:.6g} {y_high:.6g}"'
@@ -76,7 +79,7 @@ def line_chart(
         )
         if len(drawn) == 1:
             continue  # the axis says what it is
-        x, y = LEFT + i % 4 * 164, HEIGHT + 20 * (i // 4) + 14
+        x, y = LEFT + i % columns * (wide // columns), HEIGHT + 20 * (i // columns) + 14
         parts.append(
             f'<rect x="{x}" y="{y - 9}" width="14" height="4" rx="2" fill="{colour}"/>'
             f'<text x="{x + 20}" y="{y - 2}">{escape(name)}</text>'
