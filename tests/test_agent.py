@@ -46,7 +46,7 @@ def episodes(policy, starts, model, steps, sampler, seed) -> list[tuple[int, Ima
     ]  # fmt: skip
 
 
-def run(data: Dataset, out: Path, **changes) -> list[dict]:
+def run(data: Dataset, out: Path, probe: object = None, **changes) -> list[dict]:
     size = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=4)
     torch.manual_seed(0)
     start = WorldModel(data.spec, size).eval()
@@ -55,8 +55,9 @@ def run(data: Dataset, out: Path, **changes) -> list[dict]:
     config = AgentConfig(**(given | changes))
     begin = draw_starts(data.path, data.spec, config.rounds * config.episodes)
     return improve(
-        out / "start", FlowPolicy.load, start, begin, data, config, RolloutConfig(flow_steps=1), out
-    )
+        out / "start", FlowPolicy.load, start, begin, data, config, RolloutConfig(flow_steps=1),
+        out, probe,
+    )  # fmt: skip
 
 
 def kept(folder: Path) -> list[ImaginedEpisode]:
@@ -114,6 +115,16 @@ def test_the_controls_keep_as_many_at_random_or_none(data, tmp_path, monkeypatch
     rounds = run(data, tmp_path / "nothing", keep="nothing")
     assert [row["kept"] for row in rounds] == [0, 0]
     assert not list((tmp_path / "nothing").rglob("kept.safetensors"))
+
+
+def test_successes_in_which_things_are_pushed_are_not_kept(data, tmp_path, monkeypatch) -> None:
+    """Of the starts 30 to 35 two succeed, 30 and 33; the probe says that one of them moved it."""
+    monkeypatch.setattr(agent, "play", episodes)
+    far = iter([0.021, 0.019])
+    monkeypatch.setattr(agent, "moved", lambda probe, images: next(far))
+    (row,) = run(data, tmp_path, rounds=1, probe=object())
+    assert (row["imagined_success"], row["kept"]) == (pytest.approx(1 / 3), 1)
+    assert kept(tmp_path / "round-0")[0].action[0, 0] == pytest.approx(0.033)
 
 
 def test_nothing_to_imitate_is_an_error_that_says_what_to_do(data, tmp_path, monkeypatch) -> None:

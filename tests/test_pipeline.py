@@ -12,7 +12,7 @@ import pytest
 from reading import read_report
 
 from policies.flow_policy import FlowPolicy
-from policies.planner import PlanningPolicy
+from policies.steered import SteeredPolicy
 from worldmodel import agent, cli
 from worldmodel.checkpoint import load
 from worldmodel.config import EnvConfig, make_env
@@ -192,7 +192,7 @@ def test_an_agent_is_trained_and_tried_before_and_after(
     assert "updates: 2, now 3" in capsys.readouterr().err
 
 
-def test_who_practises_may_choose_among_plans_and_is_tried_out_without(
+def test_who_practises_may_be_led_and_is_tried_out_without(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     practised: list[Actor] = []
@@ -208,14 +208,17 @@ def test_who_practises_may_choose_among_plans_and_is_tried_out_without(
         "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
         "rounds=1", "episodes=2", "updates=1", "batch=4", "test_episodes=1", "workers=1",
     ]  # fmt: skip
-    assert cli.main([*words, "candidates=3", f"out={tmp_path / 'chosen'}"]) == 0
+    led = [*words, "probe=pick_can_probe", "doubt=false", f"out={tmp_path / 'led'}"]
+    assert cli.main([*led, "controls=true"]) == 0
     assert cli.main([*words, f"out={tmp_path / 'plain'}"]) == 0
-    chosen, plain = practised
-    assert isinstance(chosen, PlanningPolicy)
-    assert (chosen.candidates, type(plain)) == (3, FlowPolicy)
-    tried = json.loads((tmp_path / "chosen/tried/improved/result.json").read_text(encoding="utf-8"))
+    first, control, plain = practised
+    assert isinstance(first, SteeredPolicy)
+    assert isinstance(control, SteeredPolicy)
+    assert (first.steering.shuffled, control.steering.shuffled) == (False, True)
+    assert type(plain) is FlowPolicy
+    tried = json.loads((tmp_path / "led/tried/improved/result.json").read_text(encoding="utf-8"))
     assert "weights_sha256" in tried
-    assert "candidates" not in tried
+    assert not {"probe", "world"} & set(tried)
 
 
 def test_objectives_are_trained_acted_with_and_measured_side_by_side(

@@ -5,12 +5,12 @@ reads as successes are kept and, with the demonstrations it began with, refit (s
 filtered by success, as in [Oh et al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv
 2308.08998]). Where one fails, it may try again from the same start (``tries``; more tries at what
 is hard, as in [Tong et al. 2024, arXiv 2407.13690]: else most of what is imitated is what the
-policy can do already). Who practises may choose the best of several plans (the ``make_policy`` of
-:func:`improve`), so that what is imitated is better than what the policy does by itself, which is
-tried out without (expert iteration [Anthony et al. 2017, arXiv 1705.08439]). Two controls answer
-whether imagination did it: ``keep=shuffled`` keeps as many episodes without looking at how they
-went, ``keep=nothing`` only trains on, for as long (``controls=true`` of `worldmodel agent` trains
-both beside it).
+policy can do already). Who practises may be led by what is imagined of its plans (the
+``make_policy`` of :func:`improve`; worldmodel.steer), so that what is imitated is better than what
+the policy does by itself, which is tried out without (expert iteration [Anthony et al. 2017, arXiv
+1705.08439]). Two controls answer whether imagination did it: ``keep=shuffled`` is led by what was
+found for other plans and keeps as many episodes without looking at how they went, ``keep=nothing``
+only trains on, for as long (``controls=true`` of `worldmodel agent` trains both beside it).
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ from worldmodel.metrics import sign_test
 from worldmodel.model import WorldModel
 from worldmodel.objective import ObjectiveConfig
 from worldmodel.optim import OptimConfig
+from worldmodel.probe import StateProbe
 from worldmodel.rollout import RolloutConfig
 from worldmodel.runs import hardware
 from worldmodel.starts import Starts
+from worldmodel.steady import moved
 from worldmodel.train import TrainConfig, train
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
@@ -68,6 +70,13 @@ class AgentConfig:
             "random) and nothing (only the demonstrations)"
         },
     )
+    still: float = field(
+        default=0.02,
+        metadata={
+            "help": "m by which a hand may move a thing before it holds it for a success to be "
+            "believed, where probe= reads the pictures"
+        },
+    )
     updates: int = field(default=400, metadata={"help": "updates a round"})
     batch: int = field(default=64, metadata={"help": "observations per update"})
     lr: float = field(default=3e-4, metadata={"help": "peak learning rate of a round"})
@@ -88,18 +97,22 @@ class AgentConfig:
 def improve(
     start: Path, make_policy: Callable[[Path], Actor], world: WorldModel, starts: Starts,
     demonstrations: Dataset, config: AgentConfig, sampler: RolloutConfig, out: Path,
+    probe: StateProbe | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Improve the policy of the checkpoint ``start`` in ``world``; what happened in each round.
 
     ``make_policy`` makes one of a checkpoint's folder; ``starts`` are rounds x episodes, in the
-    order in which they are used. The result is ``checkpoint`` in the last ``out/round-<k>``.
+    order in which they are used. With ``probe`` successes count only where things lie still until
+    they are held (worldmodel.steady). The result is ``checkpoint`` in the last ``out/round-<k>``.
     Finished rounds found in ``out`` are not done again. RunError where a round has no success.
     """
     place, rounds, practised = start, [], []
     for k in range(config.rounds):
         folder = out / f"round-{k}"
         folder.mkdir(parents=True, exist_ok=True)
-        kept, figures = _practise(make_policy(place), world, starts, config, sampler, folder, k)
+        kept, figures = _practise(
+            make_policy(place), world, starts, config, sampler, folder, k, probe
+        )
         practised += kept
         policy = checkpoint.load(place).model
         windows = _windows(demonstrations, practised, policy.config.chunk)
@@ -126,7 +139,7 @@ def improve(
 
 def _practise(
     policy: Actor, world: WorldModel, starts: Starts, config: AgentConfig, sampler: RolloutConfig,
-    folder: Path, k: int,
+    folder: Path, k: int, probe: StateProbe | None,
 ) -> tuple[list[ImaginedEpisode], dict[str, Any]]:  # fmt: skip
     """Imagine a round's episodes; those to imitate, and figures. Both are kept in ``folder``."""
     file = folder / "kept.safetensors"
@@ -144,7 +157,10 @@ def _practise(
         tries.append(_try(policy, part, world, config, sampler, k, len(tries), lost))
     episodes = [found[i] for found in tries for i in sorted(found)]
     _film(episodes, folder, world)
-    kept = [e for e in episodes if e.success]
+    kept = [
+        e for e in episodes
+        if e.success and (probe is None or moved(probe, e.images) <= config.still)
+    ]  # fmt: skip
     figures = {
         "round": k, "imagined_success": sum(e.success for e in tries[0].values()) / len(part),
         "tried": len(episodes), "kept": len(kept), "imagined_steps": sum(map(len, episodes)),

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
 from worldmodel.errors import UserError
@@ -14,7 +14,7 @@ from worldmodel.files import write_json
 from worldmodel.jobs import done, model_of, open_dataset
 from worldmodel.log import progress
 from worldmodel.runs import claim
-from worldmodel.shipped import find_checkpoint, weights_sha256
+from worldmodel.shipped import find_checkpoint, find_probe, weights_sha256
 
 if TYPE_CHECKING:
     from worldmodel.agent import AgentConfig
@@ -41,12 +41,17 @@ class AgentOptions:
             "it had come to by then: a hand near a can, a can that fell"
         },
     )
-    candidates: int = field(
-        default=1,
+    probe: str = field(
+        default="",
         metadata={
-            "help": "plans imagined at each decision while it practises, of which the best is "
-            "played: what it imitates is then better than what it does by itself"
+            "help": "state probe, folder or name of a shipped one, as pick_can_probe for PickCan: "
+            "while it practises its plans are led to the thing by what is imagined of them, and "
+            "successes are believed only where things lie still until they are held ('': neither)"
         },
+    )
+    doubt: bool = field(
+        default=True,
+        metadata={"help": "false: practise as if the model never doubted what it imagines"},
     )
     controls: bool = field(
         default=False,
@@ -59,8 +64,6 @@ class AgentOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.within <= 1:
             raise ValueError(f"expected within in 0..1, got {self.within}")
-        if self.candidates < 1:
-            raise ValueError(f"expected candidates of at least 1, got {self.candidates}")
 
 
 def run_agent(
@@ -70,15 +73,23 @@ def run_agent(
     from worldmodel import checkpoint
     from worldmodel.agent import CONTROLS, beside, improve, try_out
     from worldmodel.agent_report import write_report
+    from worldmodel.probe import load_probe
     from worldmodel.rollout import placed
     from worldmodel.spec import check_compatible
     from worldmodel.starts import draw_starts
+    from worldmodel.steady import check_steady
 
     if options.controls and config.keep != "success":
         raise UserError(f"controls=true goes with keep=success, got keep={config.keep}")
     place = find_checkpoint(options.checkpoint)
     world, start = placed(checkpoint.load(place).model, sampler), model_of(policy)
     check_compatible(world.spec, start.spec)
+    probe = None
+    if not options.doubt:
+        world.trust()
+    if options.probe:
+        probe, _ = load_probe(find_probe(options.probe))
+        check_steady(probe, options.probe, world.spec)
     dataset = open_dataset(options.data)
     check_compatible(dataset.spec, start.spec)
     starts = draw_starts(
@@ -88,7 +99,7 @@ def run_agent(
     about = identity(env, policy) | {
         "checkpoint": options.checkpoint, "weights": weights_sha256(place),
         "data": str(options.data), "starts": options.starts, "within": options.within,
-        "practised_candidates": options.candidates,
+        "probe": options.probe, "doubt": options.doubt,
         **dataclasses.asdict(config),
         "sampler": dataclasses.asdict(sampler),
     }  # fmt: skip
@@ -99,18 +110,20 @@ def run_agent(
         arms |= {keep: (keep, folder / keep) for keep in CONTROLS}
     made = make_env(env)  # for its spaces: nothing is simulated before the end
     practising = policy
-    if options.candidates > 1:
-        practising = dataclasses.replace(
-            policy, candidates=options.candidates, world=options.checkpoint
-        )
-    rounds = {
-        name: improve(
+    if options.probe:
+        practising = dataclasses.replace(policy, world=options.checkpoint, probe=options.probe)
+
+    def arm(keep: str, out: Path) -> list[dict[str, Any]]:
+        who = practising
+        if keep == "shuffled" and options.probe:
+            who = dataclasses.replace(practising, shuffled=True)
+        return improve(
             find_checkpoint(policy.path),
-            lambda place: make_policy(dataclasses.replace(practising, path=str(place)), made),
-            world, starts, dataset, dataclasses.replace(config, keep=keep), sampler, out,
-        )
-        for name, (keep, out) in arms.items()
-    }  # fmt: skip
+            lambda place: make_policy(dataclasses.replace(who, path=str(place)), made),
+            world, starts, dataset, dataclasses.replace(config, keep=keep), sampler, out, probe,
+        )  # fmt: skip
+
+    rounds = {name: arm(keep, out) for name, (keep, out) in arms.items()}
     made.close()
     last = f"round-{config.rounds - 1}"
     tried = {"start": policy}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from worldmodel.adapt import AdaptConfig, adapt
 from worldmodel.build import build, did_you_mean, plain
 from worldmodel.errors import RunError, UserError
-from worldmodel.shipped import find_checkpoint, known_as, weights_sha256
+from worldmodel.shipped import find_checkpoint, find_probe, known_as, weights_sha256
 
 if TYPE_CHECKING:
     import gymnasium
@@ -162,7 +162,20 @@ class PolicyConfig:
     )
     world: str = field(
         default="",
-        metadata={"help": "folder or name of the model that imagines them ('': the policy's own)"},
+        metadata={
+            "help": "folder or name of the model that imagines for it ('': the policy's own)"
+        },
+    )
+    probe: str = field(
+        default="",
+        metadata={
+            "help": "state probe, folder or name of a shipped one, as pick_can_probe: plans are "
+            "led to the thing by what is imagined of them ('': they are not)"
+        },
+    )
+    shuffled: bool = field(
+        default=False,
+        metadata={"help": "a control: what is found for one plan is taken for another's"},
     )
     budget_ms: float | None = field(
         default=None,
@@ -187,8 +200,18 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if self.inside and self.name != "checkpoint":
             raise ValueError(f"inside=… goes with a checkpoint as policy, got name={self.name}")
-        if self.world and self.candidates < 2:
-            raise ValueError("world=… imagines candidates: give candidates=… of 2 or more")
+        if self.world and self.candidates < 2 and not self.probe:
+            raise ValueError(
+                "world=… imagines candidates, or leads plans: give candidates=… of 2 or more, or "
+                "probe=…"
+            )
+        if self.probe and (self.name != "checkpoint" or self.candidates > 1):
+            raise ValueError(
+                "probe=… leads the plans of a checkpoint, one at a time; got "
+                f"name={self.name} and candidates={self.candidates}"
+            )
+        if self.shuffled and not self.probe:
+            raise ValueError("shuffled=true is the control of probe=…: give both")
         if (self.name == "checkpoint") != bool(self.path):
             raise ValueError("name=checkpoint and path=… go together: write policy=<path>")
         if self.mistaken and self.name != "scripted":
@@ -288,11 +311,24 @@ def make_policy(config: PolicyConfig, env: gymnasium.Env) -> Policy:
                     policy = PlanningPolicy(
                         policy, config.candidates, config.budget_ms, world=world
                     )
+                elif config.probe:
+                    policy = _steered(policy, config, env)
         if config.noise:
             policy = policies.NoisyPolicy(policy, config.noise)
         return _inside(policy, config, env) if config.inside else policy
     except ValueError as error:
         raise UserError(f"policy '{config.path or config.name}': {error}") from error
+
+
+def _steered(policy: FlowPolicy, config: PolicyConfig, env: gymnasium.Env) -> Policy:
+    from policies.steered import SteeredPolicy
+    from worldmodel.probe import load_probe
+    from worldmodel.steer import Steering
+
+    world = _world(config.world or config.path, config, env)
+    world.trust()  # plans are compared with one another, not with a halt
+    probe, _ = load_probe(find_probe(config.probe))
+    return SteeredPolicy(policy, Steering(world, probe, config.probe, shuffled=config.shuffled))
 
 
 def _inside(policy: Policy, config: PolicyConfig, env: gymnasium.Env) -> Policy:
@@ -332,7 +368,7 @@ def identity(env: EnvConfig, policy: PolicyConfig) -> dict[str, Any]:
     for name in ("inside", "world"):
         if place := getattr(policy, name):
             about[f"{name}_sha256"] = weights_sha256(find_checkpoint(place))
-    for name in ("noise", "candidates", "budget_ms", "inside", "world"):
+    for name in ("noise", "candidates", "budget_ms", "inside", "world", "probe", "shuffled"):
         if getattr(policy, name) != getattr(PolicyConfig(), name):
             about[name] = getattr(policy, name)
     if policy.name == "checkpoint":
