@@ -40,12 +40,12 @@ def test_every_command_is_shown_and_every_one_shown_exists() -> None:
 SMALL = [
     (r"episodes=150 seed=3900000", "episodes=4 seed=3900000 workers=1"),
     (r"batch=64 steps=1600", "init=pick_can_tiny batch=4 steps=2 holdout=1 validate_every=2"),
-    (r"rounds=3", "rounds=1 batch=4 test_episodes=1 workers=1"),
+    (r"rounds=2", "rounds=1 batch=4 test_episodes=1 workers=1"),
     (r"max_steps=45", "max_steps=70"),
-    (r"episodes=640", "episodes=4"),
+    (r"episodes=400", "episodes=4"),
     (r"updates=500", "updates=2"),
     (r"starts=data/pick_can", "starts=data/few"),
-    (r"round-2", "round-0"),
+    (r"round-1", "round-0"),
     (r"worldmodel judge (.*)", r"worldmodel judge \1 episodes=2 max_steps=10 workers=1"),
 ]
 
@@ -69,7 +69,8 @@ def test_an_agent_is_trained_in_the_model_and_judged_there_as_printed(tmp_path: 
     assert list(trained["tried"]) == ["start", "improved", "shuffled", "nothing"]
     assert [row["episodes"] for row in trained["tried"].values()] == [1] * 4
     steps = trained["imagined_steps"]
-    assert steps["improved"] == steps["shuffled"] > steps["nothing"] == 0
+    assert steps["improved"] > steps["nothing"] == 0
+    assert steps["shuffled"] > 0
     judged = next((tmp_path / "runs").glob("judge/*/result.json"))
     assert len(json.loads(judged.read_text())["table"]) == 3
 
