@@ -30,10 +30,10 @@ from worldmodel.demonstrate import executor, run_episodes
 from worldmodel.episode import Episode
 from worldmodel.objective import ObjectiveConfig
 from worldmodel.optim import OptimConfig
+from worldmodel.pool import end_with_parent
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import DataSpec
 from worldmodel.train import TrainConfig, train
-from worldmodel.trials import end_with_parent
 from worldmodel.windows import EpisodeInfo, Windows
 
 ENV = EnvConfig("worldmodel/PickCan-v0", options={"pose": "mixed", "reward": "dense"})

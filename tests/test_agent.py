@@ -12,13 +12,14 @@ import torch
 from conftest import ToyEnv, ToyPolicy
 
 from policies.flow_policy import FlowPolicy
-from worldmodel import agent, checkpoint
+from worldmodel import agent, checkpoint, practise
 from worldmodel.agent import AgentConfig, improve
 from worldmodel.collect import CollectConfig, collect
 from worldmodel.dataset import Dataset
 from worldmodel.errors import RunError, UserError
 from worldmodel.imagined_episodes import ImaginedEpisode
 from worldmodel.model import ModelConfig, WorldModel
+from worldmodel.practise import read_episodes
 from worldmodel.rollout import RolloutConfig
 from worldmodel.starts import Starts, draw_starts, load_starts, save_starts
 from worldmodel.transformer import TransformerConfig
@@ -34,7 +35,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset(out)
 
 
-def episodes(policy, starts, model, steps, sampler, seed) -> list[tuple[int, ImaginedEpisode]]:
+def episodes(
+    policy, starts, model, steps, sampler, seed, worlds
+) -> list[tuple[int, ImaginedEpisode]]:
     """As worldmodel.imagined_episodes.play would: every third succeeds."""
     n, A = len(starts), model.spec.A
     return [
@@ -51,21 +54,21 @@ def run(data: Dataset, out: Path, probe: object = None, **changes) -> list[dict]
     torch.manual_seed(0)
     start = WorldModel(data.spec, size).eval()
     checkpoint.save(out / "start", start, {})
-    given = {"rounds": 2, "episodes": 6, "updates": 3, "batch": 4, "seed": 30, "tries": 1}
+    given = {"rounds": 2, "episodes": 6, "updates": 3, "batch": 4, "seed": 30, "workers": 1}
     config = AgentConfig(**(given | changes))
     begin = draw_starts(data.path, data.spec, config.rounds * config.episodes)
     return improve(
-        out / "start", FlowPolicy.load, start, begin, data, config, RolloutConfig(flow_steps=1),
-        out, probe,
+        out / "start", FlowPolicy.load, lambda: start, begin, data, config,
+        RolloutConfig(flow_steps=1), out, probe,
     )  # fmt: skip
 
 
 def kept(folder: Path) -> list[ImaginedEpisode]:
-    return agent._unpack(checkpoint.read_tensors(folder / "kept.safetensors", agent.FORMAT)[0])
+    return read_episodes(folder / "kept.safetensors")[0]
 
 
 def test_successes_are_kept_and_a_finished_round_is_not_done_again(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(agent, "play", episodes)
+    monkeypatch.setattr(practise, "play", episodes)
     rounds = run(data, tmp_path)
     assert [row["imagined_success"] for row in rounds] == [pytest.approx(1 / 3)] * 2
     assert [row["imagined_steps"] for row in rounds] == [6 * LONG] * 2
@@ -81,23 +84,23 @@ def test_successes_are_kept_and_a_finished_round_is_not_done_again(data, tmp_pat
     def never(*_):
         raise AssertionError("a finished round was played again")
 
-    monkeypatch.setattr(agent, "play", never)
+    monkeypatch.setattr(practise, "play", never)
     assert run(data, tmp_path) == rounds
 
 
 def test_a_kill_between_two_rounds_changes_nothing(data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(agent, "play", episodes)
+    monkeypatch.setattr(practise, "play", episodes)
     run(data, tmp_path / "whole")
 
-    def second(policy, starts, model, steps, sampler, seed):
+    def second(policy, starts, model, steps, sampler, seed, worlds):
         if seed >= 36:
             raise KeyboardInterrupt
-        return episodes(policy, starts, model, steps, sampler, seed)
+        return episodes(policy, starts, model, steps, sampler, seed, worlds)
 
-    monkeypatch.setattr(agent, "play", second)
+    monkeypatch.setattr(practise, "play", second)
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "cut")
-    monkeypatch.setattr(agent, "play", episodes)
+    monkeypatch.setattr(practise, "play", episodes)
     run(data, tmp_path / "cut")
     a, b = (
         checkpoint.load(tmp_path / name / "round-1/checkpoint").model.state_dict()
@@ -107,7 +110,7 @@ def test_a_kill_between_two_rounds_changes_nothing(data, tmp_path, monkeypatch) 
 
 
 def test_the_controls_keep_as_many_at_random_or_none(data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(agent, "play", episodes)
+    monkeypatch.setattr(practise, "play", episodes)
     run(data, tmp_path / "shuffled", keep="shuffled", episodes=30, rounds=1)
     found = kept(tmp_path / "shuffled" / "round-0")
     assert len(found) == 10
@@ -119,7 +122,7 @@ def test_the_controls_keep_as_many_at_random_or_none(data, tmp_path, monkeypatch
 
 def test_successes_in_which_things_are_pushed_are_not_kept(data, tmp_path, monkeypatch) -> None:
     """Of the starts 30 to 35 two succeed, 30 and 33; the probe says that one of them moved it."""
-    monkeypatch.setattr(agent, "play", episodes)
+    monkeypatch.setattr(practise, "play", episodes)
     far = iter([0.021, 0.019])
     monkeypatch.setattr(agent, "moved", lambda probe, images: next(far))
     (row,) = run(data, tmp_path, rounds=1, probe=object())
@@ -131,7 +134,7 @@ def test_nothing_to_imitate_is_an_error_that_says_what_to_do(data, tmp_path, mon
     def lost(*args):
         return [(i, dataclasses.replace(e, success=False)) for i, e in episodes(*args)]
 
-    monkeypatch.setattr(agent, "play", lost)
+    monkeypatch.setattr(practise, "play", lost)
     with pytest.raises(RunError, match="begin with a better policy"):
         run(data, tmp_path)
 
@@ -140,7 +143,7 @@ def test_a_control_that_never_succeeds_goes_on(data, tmp_path, monkeypatch) -> N
     def lost(*args):
         return [(i, dataclasses.replace(e, success=False)) for i, e in episodes(*args)]
 
-    monkeypatch.setattr(agent, "play", lost)
+    monkeypatch.setattr(practise, "play", lost)
     rounds = run(data, tmp_path, keep="shuffled")
     assert [row["kept"] for row in rounds] == [0, 0]
     assert kept(tmp_path / "round-1") == []
@@ -161,27 +164,6 @@ def test_half_of_what_is_trained_on_are_demonstrations(data) -> None:
     imagined = ~batch.images.any(axis=(1, 2, 3, 4, 5))
     assert imagined.mean() == pytest.approx(0.5, abs=0.1)
     assert batch.plan_mask[:, 0, 0][batch.exists[:, 0]].all()  # all are imitated
-
-
-def test_what_failed_is_tried_again_from_the_same_start(data, tmp_path, monkeypatch) -> None:
-    begun: list[tuple[int, Starts]] = []
-
-    def every_third(policy, starts, model, steps, sampler, seed):
-        begun.append((seed, starts))
-        return episodes(policy, starts, model, steps, sampler, seed)
-
-    monkeypatch.setattr(agent, "play", every_third)
-    (row,) = run(data, tmp_path, rounds=1, tries=3)  # seeds 30 to 35, then 36 to 39, 42 to 44
-    assert [seed for seed, _ in begun] == [30, 36, 42]
-    assert row["imagined_success"] == pytest.approx(1 / 3)  # of the first tries
-    assert (row["tried"], row["kept"]) == (6 + 4 + 2, 2 + 2 + 1)
-    assert row["imagined_steps"] == 12 * LONG
-    first, second, third = (starts for _, starts in begun)
-    assert np.array_equal(second.images, first.images[[1, 2, 4, 5]])  # 30 and 33 had succeeded
-    assert np.array_equal(third.proprio, second.proprio[[1, 2]])  # so had 36 and 39
-    found = kept(tmp_path / "round-0")
-    begins = [e.proprio[0].tolist() for e in found]
-    assert begins == [first.proprio[i].tolist() for i in (0, 3, 1, 5, 2)]
 
 
 def places(data: Dataset, starts: Starts) -> list[int]:

@@ -3,22 +3,22 @@
 Each round the policy plays episodes inside the model, from real observations. Those that the model
 reads as successes are kept and, with the demonstrations it began with, refit (self-imitation
 filtered by success, as in [Oh et al. 2018, arXiv 1806.05635] and [Gulcehre et al. 2023, arXiv
-2308.08998]). Where one fails, it may try again from the same start (``tries``; more tries at what
-is hard, as in [Tong et al. 2024, arXiv 2407.13690]: else most of what is imitated is what the
-policy can do already). Who practises may be led by what is imagined of its plans (the
-``make_policy`` of :func:`improve`; worldmodel.steer), so that what is imitated is better than what
-the policy does by itself, which is tried out without (expert iteration [Anthony et al. 2017, arXiv
-1705.08439]). Two controls answer whether imagination did it: ``keep=shuffled`` is led by what was
-found for other plans and keeps as many episodes without looking at how they went, ``keep=nothing``
-only trains on, for as long (``controls=true`` of `worldmodel agent` trains both beside it).
+2308.08998]). Who practises may be led by what is imagined of its plans (the ``make_policy`` of
+:func:`improve`; worldmodel.steer), so that what is imitated is better than what the policy does by
+itself, which is tried out without (expert iteration [Anthony et al. 2017, arXiv 1705.08439]). Two
+controls answer whether imagination did it: ``keep=shuffled`` is led by what was found for other
+plans and keeps as many episodes without looking at how they went, ``keep=nothing`` only trains on,
+for as long (``controls=true`` of `worldmodel agent` trains both beside it).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,18 +27,21 @@ import torch
 
 from worldmodel import checkpoint
 from worldmodel.dataset import STREAMS, Dataset
+from worldmodel.device import pick_device
 from worldmodel.errors import RunError, UserError
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
-from worldmodel.imagined_episodes import ImaginedEpisode, play
+from worldmodel.imagined_episodes import ImaginedEpisode
 from worldmodel.log import Progress
 from worldmodel.metrics import sign_test
 from worldmodel.model import WorldModel
 from worldmodel.objective import ObjectiveConfig
 from worldmodel.optim import OptimConfig
+from worldmodel.practise import Practice, practise, read_episodes, write_episodes
 from worldmodel.probe import StateProbe
 from worldmodel.rollout import RolloutConfig
-from worldmodel.runs import hardware
+from worldmodel.runs import hardware, usable_cores
+from worldmodel.spec import DataSpec
 from worldmodel.starts import Starts
 from worldmodel.steady import moved
 from worldmodel.train import TrainConfig, train
@@ -46,7 +49,6 @@ from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
 from worldmodel.windows import EpisodeInfo, Windows
 
-FORMAT = 1  # of the file of kept episodes
 CONTROLS = ("shuffled", "nothing")  # of `keep`
 #: only plans are trained: a frame's leaf would learn from the model's own pictures
 OBJECTIVE = ObjectiveConfig(name="flow", next_ratio=0.0, plans=4, cut=1.0, weight_outcome=0.0)
@@ -57,10 +59,6 @@ class AgentConfig:
     rounds: int = field(default=3, metadata={"help": "how often it imagines and refits"})
     episodes: int = field(
         default=256, metadata={"help": "starts of a round, from each of which it imagines"}
-    )
-    tries: int = field(
-        default=1,
-        metadata={"help": "how often at most it sets out from a start, until it succeeds once"},
     )
     max_steps: int = field(default=60, metadata={"help": "longest imagined episode"})
     keep: Literal["success", "shuffled", "nothing"] = field(
@@ -85,36 +83,46 @@ class AgentConfig:
         default=300, metadata={"help": "episodes in the simulator, before and after"}
     )
     test_seed: int = field(default=60_000, metadata={"help": "test i starts with test_seed + i"})
-    workers: int = field(default=0, metadata={"help": "processes for the simulator; 0: all cores"})
+    workers: int = field(
+        default=0,
+        metadata={
+            "help": "processes that imagine episodes, and try out in the simulator, of a thread "
+            "each; 0: one per core"
+        },
+    )
 
     def __post_init__(self) -> None:
-        counts = ("rounds", "episodes", "tries", "max_steps", "updates", "batch", "test_episodes")
+        counts = ("rounds", "episodes", "max_steps", "updates", "batch", "test_episodes")
         wrong = {name: getattr(self, name) for name in counts if getattr(self, name) < 1}
         if wrong:
             raise ValueError(f"expected at least 1, got {wrong}")
 
 
 def improve(
-    start: Path, make_policy: Callable[[Path], Actor], world: WorldModel, starts: Starts,
-    demonstrations: Dataset, config: AgentConfig, sampler: RolloutConfig, out: Path,
-    probe: StateProbe | None = None,
+    start: Path, make_policy: Callable[[Path], Actor], make_world: Callable[[], WorldModel],
+    starts: Starts, demonstrations: Dataset, config: AgentConfig, sampler: RolloutConfig,
+    out: Path, probe: StateProbe | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Improve the policy of the checkpoint ``start`` in ``world``; what happened in each round.
+    """Improve the policy of the checkpoint ``start``; what happened in each round.
 
-    ``make_policy`` makes one of a checkpoint's folder; ``starts`` are rounds x episodes, in the
+    ``make_policy`` makes one of a checkpoint's folder, ``make_world`` the model that it imagines
+    in; both must be picklable where several workers run. ``starts`` are rounds x episodes, in the
     order in which they are used. With ``probe`` successes count only where things lie still until
     they are held (worldmodel.steady). The result is ``checkpoint`` in the last ``out/round-<k>``.
-    Finished rounds found in ``out`` are not done again. RunError where a round has no success.
+    Finished rounds, and parts of one, found in ``out`` are not done again. RunError where a round
+    has no success.
     """
     place, rounds, practised = start, [], []
     for k in range(config.rounds):
         folder = out / f"round-{k}"
         folder.mkdir(parents=True, exist_ok=True)
-        kept, figures = _practise(
-            make_policy(place), world, starts, config, sampler, folder, k, probe
-        )
-        practised += kept
+        practice = Practice(
+            partial(make_policy, place), make_world, config.max_steps, sampler,
+            config.seed + k * config.episodes, folder / "imagined",
+        )  # fmt: skip
         policy = checkpoint.load(place).model
+        kept, figures = _practise(practice, starts, config, folder, k, probe, policy.spec)
+        practised += kept
         windows = _windows(demonstrations, practised, policy.config.chunk)
         if not (folder / "result.json").exists():
             result = train(
@@ -138,96 +146,54 @@ def improve(
 
 
 def _practise(
-    policy: Actor, world: WorldModel, starts: Starts, config: AgentConfig, sampler: RolloutConfig,
-    folder: Path, k: int, probe: StateProbe | None,
+    practice: Practice, starts: Starts, config: AgentConfig, folder: Path, k: int,
+    probe: StateProbe | None, spec: DataSpec,
 ) -> tuple[list[ImaginedEpisode], dict[str, Any]]:  # fmt: skip
     """Imagine a round's episodes; those to imitate, and figures. Both are kept in ``folder``."""
     file = folder / "kept.safetensors"
     if file.exists():
-        tensors, header = checkpoint.read_tensors(file, FORMAT)
-        return _unpack(tensors), header["figures"]
+        return read_episodes(file)
     if config.keep == "nothing":
         return [], {"round": k, "imagined_steps": 0, "kept": 0}
     part = starts.only(np.arange(config.episodes) + k * config.episodes)
-    began = time.monotonic()
-    tries = [_try(policy, part, world, config, sampler, k)]
-    while len(tries) < config.tries and (
-        lost := [i for i, e in tries[-1].items() if not e.success]
-    ):
-        tries.append(_try(policy, part, world, config, sampler, k, len(tries), lost))
-    episodes = [found[i] for found in tries for i in sorted(found)]
-    _film(episodes, folder, world)
-    kept = [
-        e for e in episodes
-        if e.success and (probe is None or moved(probe, e.images) <= config.still)
-    ]  # fmt: skip
+    began, heard = time.monotonic(), list[bool]()
+    cpu = pick_device(practice.sampler.device).type == "cpu"
+    with Progress("imagine", len(part), unit="episodes") as bar:
+
+        def hear(success: bool) -> None:
+            heard.append(success)
+            bar.advance(1, text=f"round {k}, success {sum(heard) / len(heard):.3f}")
+
+        workers = (config.workers or usable_cores()) if cpu else 1
+        episodes = practise(practice, part, workers, hear)
+    _film(episodes, folder, spec)
+    won = [e for e in episodes if e.success]
+    kept = [e for e in won if probe is None or moved(probe, e.images) <= config.still]
     figures = {
-        "round": k, "imagined_success": sum(e.success for e in tries[0].values()) / len(part),
-        "tried": len(episodes), "kept": len(kept), "imagined_steps": sum(map(len, episodes)),
-        "minutes": (time.monotonic() - began) / 60,
+        "round": k, "imagined_success": len(won) / len(part), "kept": len(kept),
+        "imagined_steps": sum(map(len, episodes)), "minutes": (time.monotonic() - began) / 60,
     }  # fmt: skip
     if not kept and config.keep == "success":
         raise RunError(
             f"round {k}: none of {len(episodes)} imagined episodes is read as a success, so there "
             "is nothing to imitate; begin with a better policy (more demonstrations), or raise "
-            "max_steps, tries or episodes"
+            "max_steps or episodes"
         )
     if config.keep == "shuffled":
         drawn = np.random.default_rng([config.seed, k]).permutation(len(episodes))
         kept = [episodes[i] for i in drawn[: len(kept)]]
-    checkpoint.write_tensors(file, _pack(kept), {"format": FORMAT, "figures": figures})
+    write_episodes(file, kept, figures)
+    shutil.rmtree(practice.folder)
     return kept, figures
 
 
-def _try(
-    policy: Actor, starts: Starts, world: WorldModel, config: AgentConfig, sampler: RolloutConfig,
-    k: int, again: int = 0, lost: Sequence[int] | None = None,
-) -> dict[int, ImaginedEpisode]:  # fmt: skip
-    """An episode from each of a round's ``starts``, or of those that were ``lost``, by number."""
-    index = np.arange(len(starts)) if lost is None else np.array(sorted(lost))
-    seed = config.seed + (k * config.tries + again) * config.episodes
-    part = starts.only(index)
-    found: dict[int, ImaginedEpisode] = {}
-    won = 0
-    with Progress("imagine", len(part), unit="episodes") as bar:
-        for i, episode in play(policy, part, world, config.max_steps, sampler, seed):
-            found[int(index[i])] = episode
-            won += episode.success
-            says = f"round {k}, try {again + 1} of {config.tries}, success {won / len(found):.3f}"
-            bar.advance(1, text=says)
-    return found
-
-
-def _film(episodes: Sequence[ImaginedEpisode], folder: Path, world: WorldModel) -> None:
+def _film(episodes: Sequence[ImaginedEpisode], folder: Path, spec: DataSpec) -> None:
     """The first success and the first failure."""
     for success, name in ((True, "success"), (False, "failure")):
         episode = next((e for e in episodes if e.success is success), None)
         if episode is not None:
             film = side_by_side(list(episode.images.swapaxes(0, 1)))
-            write_mp4(folder / f"{name}.mp4", film, fps=world.spec.control_frequency)
-
-
-def _pack(episodes: Sequence[ImaginedEpisode]) -> dict[str, torch.Tensor]:
-    if not episodes:
-        return {"length": torch.zeros(0, dtype=torch.int64), "success": torch.zeros(0)}
-    streams = {
-        name: torch.from_numpy(np.concatenate([getattr(e, name) for e in episodes]))
-        for name in ("images", "proprio", "action")
-    }
-    success = torch.tensor([e.success for e in episodes])
-    return {**streams, "length": torch.tensor([len(e) for e in episodes]), "success": success}
-
-
-def _unpack(tensors: dict[str, torch.Tensor]) -> list[ImaginedEpisode]:
-    arrays, length = {k: v.numpy() for k, v in tensors.items()}, tensors["length"].numpy()
-    seen, acted = np.cumsum(length + 1) - length - 1, np.cumsum(length) - length
-    return [
-        ImaginedEpisode(
-            arrays["images"][s : s + T + 1], arrays["proprio"][s : s + T + 1],
-            arrays["action"][a : a + T], bool(won),
-        )
-        for s, a, T, won in zip(seen, acted, length, arrays["success"], strict=True)
-    ]  # fmt: skip
+            write_mp4(folder / f"{name}.mp4", film, fps=spec.control_frequency)
 
 
 def _windows(dataset: Dataset, practised: Sequence[ImaginedEpisode], chunk: int) -> Windows:

@@ -17,7 +17,9 @@ from worldmodel.runs import claim
 from worldmodel.shipped import find_checkpoint, find_probe, weights_sha256
 
 if TYPE_CHECKING:
+    from policies.base import Policy
     from worldmodel.agent import AgentConfig
+    from worldmodel.model import WorldModel
     from worldmodel.rollout import RolloutConfig
 
 
@@ -74,7 +76,6 @@ def run_agent(
     from worldmodel.agent import CONTROLS, beside, improve, try_out
     from worldmodel.agent_report import write_report
     from worldmodel.probe import load_probe
-    from worldmodel.rollout import placed
     from worldmodel.spec import check_compatible
     from worldmodel.starts import draw_starts
     from worldmodel.steady import check_steady
@@ -82,18 +83,16 @@ def run_agent(
     if options.controls and config.keep != "success":
         raise UserError(f"controls=true goes with keep=success, got keep={config.keep}")
     place = find_checkpoint(options.checkpoint)
-    world, start = placed(checkpoint.load(place).model, sampler), model_of(policy)
-    check_compatible(world.spec, start.spec)
+    world, start = checkpoint.load(place).model.spec, model_of(policy)
+    check_compatible(world, start.spec)
     probe = None
-    if not options.doubt:
-        world.trust()
     if options.probe:
         probe, _ = load_probe(find_probe(options.probe))
-        check_steady(probe, options.probe, world.spec)
+        check_steady(probe, options.probe, world)
     dataset = open_dataset(options.data)
     check_compatible(dataset.spec, start.spec)
     starts = draw_starts(
-        options.starts or place, world.spec, config.rounds * config.episodes, options.within,
+        options.starts or place, world, config.rounds * config.episodes, options.within,
         config.seed,
     )  # fmt: skip
     about = identity(env, policy) | {
@@ -108,7 +107,6 @@ def run_agent(
     arms = {"improved": (config.keep, folder)}
     if options.controls:
         arms |= {keep: (keep, folder / keep) for keep in CONTROLS}
-    made = make_env(env)  # for its spaces: nothing is simulated before the end
     practising = policy
     if options.probe:
         practising = dataclasses.replace(policy, world=options.checkpoint, probe=options.probe)
@@ -119,12 +117,11 @@ def run_agent(
             who = dataclasses.replace(practising, shuffled=True)
         return improve(
             find_checkpoint(policy.path),
-            lambda place: make_policy(dataclasses.replace(who, path=str(place)), made),
-            world, starts, dataset, dataclasses.replace(config, keep=keep), sampler, out, probe,
+            partial(_policy_at, who, env), partial(_world_at, place, sampler, options.doubt),
+            starts, dataset, dataclasses.replace(config, keep=keep), sampler, out, probe,
         )  # fmt: skip
 
     rounds = {name: arm(keep, out) for name, (keep, out) in arms.items()}
-    made.close()
     last = f"round-{config.rounds - 1}"
     tried = {"start": policy}
     tried |= {
@@ -156,3 +153,21 @@ def run_agent(
         print(f"{name}: success {row['success_rate']:.3f} [{low:.3f}, {high:.3f}]")
     print(f"policy=… is {tried['improved'].path}")
     done(folder)
+
+
+def _policy_at(who: PolicyConfig, env: EnvConfig, place: Path) -> Policy:
+    made = make_env(env)  # for its spaces: nothing is simulated
+    try:
+        return make_policy(dataclasses.replace(who, path=str(place)), made)
+    finally:
+        made.close()
+
+
+def _world_at(place: Path, sampler: RolloutConfig, doubt: bool) -> WorldModel:
+    from worldmodel import checkpoint
+    from worldmodel.rollout import placed
+
+    world = placed(checkpoint.load(place).model, sampler)
+    if not doubt:
+        world.trust()
+    return world

@@ -45,7 +45,6 @@ def write_report(result: dict[str, Any], out: Path) -> None:
     columns = (
         "round",
         "imagined_success",
-        "tried",
         "kept",
         "imagined_steps",
         "loss_plan",

@@ -8,13 +8,9 @@ where an earlier run of the same command was stopped.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,10 +20,11 @@ from worldmodel.demonstrate import executor, run_episodes
 from worldmodel.episode import Episode
 from worldmodel.errors import RunError, UserError
 from worldmodel.files import write_json
+from worldmodel.pool import in_processes
 from worldmodel.runs import usable_cores
 from worldmodel.shards import SHARD_HELP, parse_shard
 from worldmodel.spec import DataSpec, spec_of_env
-from worldmodel.trials import Actor, end_with_parent
+from worldmodel.trials import Actor
 
 #: attempt j at episode i runs with seed + i + j * RETRY, which any number up to 16 divides: it
 #: is the same one of a suite's tasks again
@@ -154,23 +151,10 @@ def collect(
     if on_progress and len(todo) < len(ours):
         on_progress(sum(_size(config, k) for k in ours if k not in todo), "from before")
     workers = min(config.workers or usable_cores(), max(1, len(todo)))
-    context = multiprocessing.get_context("spawn")  # fork hangs once the parent has used EGL
-    pool = ProcessPoolExecutor(
-        workers, context, initializer=_start,
-        initargs=(make_env, make_policy, make_mistaken, make_student, spec, config, out),
-    )  # fmt: skip
-    try:
-        for future in as_completed([pool.submit(_shard, k) for k in todo]):
-            episodes, attempts = future.result()
-            if on_progress:
-                on_progress(episodes, f"kept {episodes} of {attempts}")
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a worker process died, which is mostly the lack of memory; finished shards are kept. "
-            "Run the same command again with fewer workers, as in workers=1"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    make = partial(_make, make_env, make_policy, make_mistaken, make_student, spec, config, out)
+    for episodes, attempts in in_processes(make, _shard, todo, workers):
+        if on_progress:
+            on_progress(episodes, f"kept {episodes} of {attempts}")
     if shard.of > 1:  # the same command without shard= finishes
         return {}
     return finish(out, spec, list(files), asdict(config))
@@ -252,23 +236,17 @@ def gather(crew: Crew, number: int) -> tuple[list[Episode], list[bool], int]:
     return episodes, shown, attempts
 
 
-_worker: tuple[Crew, Path]
-
-
-def _start(
+def _make(
     make_env: Callable[[], Any], make_policy: Callable[[Any], Actor],
     make_mistaken: Callable[[Any], Actor] | None, make_student: Callable[[Any], Actor] | None,
     spec: DataSpec, config: CollectConfig, out: Path,
-) -> None:  # fmt: skip
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    _worker = crew(make_env, make_policy, config, spec, make_mistaken, make_student), out
+) -> tuple[Crew, Path]:  # fmt: skip
+    return crew(make_env, make_policy, config, spec, make_mistaken, make_student), out
 
 
-def _shard(number: int) -> tuple[int, int]:
+def _shard(made: tuple[Crew, Path], number: int) -> tuple[int, int]:
     """Collect and write one shard; returns episodes kept and episodes tried."""
-    ours, out = _worker
+    ours, out = made
     episodes, shown, attempts = gather(ours, number)
     first = number * ours.config.per_file
     write_shard(out, ours.spec, number, first, episodes, shown, attempts)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from worldmodel.errors import RunError, UserError
+from worldmodel.pool import in_processes
 from worldmodel.spec import frequency_of, succeeded, task_of
 from worldmodel.video import side_by_side, write_mp4
 
@@ -69,25 +64,8 @@ def run_episodes(
     if workers == 1:
         yield from _run_here(task, episodes, record)
         return
-    context = multiprocessing.get_context("spawn")  # fork hangs once the parent has used EGL
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(task,))
-    queue, pending = iter(episodes), set[Future[EpisodeResult]]()
-    try:
-        while True:
-            while len(pending) < workers and (i := next(queue, None)) is not None:
-                pending.add(pool.submit(_work, i, record()))
-            if not pending:
-                return
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a worker process died, which is mostly the lack of memory; finished episodes are "
-            "kept. Run the same command again with fewer workers, as in workers=1"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    jobs = ((i, record()) for i in episodes)
+    yield from in_processes(partial(_make, task), _work, jobs, workers)
 
 
 def _run_here(
@@ -95,7 +73,7 @@ def _run_here(
 ) -> Iterator[EpisodeResult]:
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else None
-    env, policy = _make(task)
+    _, env, policy = _make(task)
     try:
         for i in episodes:
             yield run_episode(env, policy, task, i, record())
@@ -105,41 +83,17 @@ def _run_here(
             torch.set_num_threads(threads)
 
 
-_worker: tuple[Task, Any, Actor] | Exception  # one env and policy in each worker process
-
-
-def _start_worker(task: Task) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores
-    try:
-        _worker = (task, *_make(task))
-    except Exception as error:  # told by _work: an initializer's own error only breaks the pool
-        _worker = error
-
-
-def end_with_parent() -> None:
-    """A killed parent would leave its workers waiting for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait_for([parent.sentinel])
-        os._exit(1)
-
-
-def _make(task: Task) -> tuple[Any, Actor]:
+def _make(task: Task) -> tuple[Task, Any, Actor]:
     env = task.make_env()
     policy = task.make_policy(env)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)  # so that results don't depend on the number of workers
-    return env, policy
+    return task, env, policy
 
 
-def _work(episode: int, record: Record) -> EpisodeResult:
-    if isinstance(_worker, Exception):
-        raise _worker
-    task, env, policy = _worker
+def _work(made: tuple[Task, Any, Actor], job: tuple[int, Record]) -> EpisodeResult:
+    (task, env, policy), (episode, record) = made, job
     return run_episode(env, policy, task, episode, record)
 
 
