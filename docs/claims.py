@@ -23,12 +23,13 @@ import torch
 from einops import rearrange
 
 from worldmodel import checkpoint
-from worldmodel.config import EnvConfig, make_env, make_policy
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.imagined_episodes import ImaginedEpisode, play
 from worldmodel.jobs import policy_of
 from worldmodel.log import Progress
 from worldmodel.metrics import roc_auc, wilson
 from worldmodel.model import WorldModel
+from worldmodel.policy_config import make_policy
 from worldmodel.probe import StateProbe, load_probe
 from worldmodel.recording import Recording, replay
 from worldmodel.rollout import RolloutConfig, placed

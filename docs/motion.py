@@ -22,14 +22,15 @@ from torch import Tensor, nn
 
 from worldmodel import checkpoint
 from worldmodel.collect import CollectConfig
-from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
 from worldmodel.demonstrate import executor
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.files import write_json
 from worldmodel.log import Progress
 from worldmodel.metrics import median_interval
 from worldmodel.model import WorldModel
 from worldmodel.objective import motion_loss
 from worldmodel.optim import OptimConfig, adamw, learning_rate
+from worldmodel.policy_config import PolicyConfig, make_policy
 from worldmodel.runs import hardware
 from worldmodel.shipped import find_checkpoint
 

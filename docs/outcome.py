@@ -31,12 +31,13 @@ from torch import Tensor
 from policies.base import Policy
 from worldmodel import checkpoint
 from worldmodel.calibration import granted
-from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.files import write_json
 from worldmodel.leaves import OUTCOMES, READINGS
 from worldmodel.log import Progress
 from worldmodel.metrics import calibration_error, roc_auc
 from worldmodel.model import WorldModel
+from worldmodel.policy_config import PolicyConfig, make_policy
 from worldmodel.probe import StateProbe, load_probe
 from worldmodel.recording import Recording, record
 from worldmodel.retrace import BATCH, Retraced, dream, watch

@@ -22,7 +22,8 @@ from torch import Tensor
 from worldmodel import layers
 from worldmodel.bench_jobs import untrained_spec
 from worldmodel.build import build
-from worldmodel.config import EnvConfig, compose
+from worldmodel.config import compose
+from worldmodel.env_config import EnvConfig
 from worldmodel.flops import (
     body_flops,
     imagination_flops,

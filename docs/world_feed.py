@@ -24,12 +24,13 @@ import torch
 
 from worldmodel import checkpoint
 from worldmodel.collect import CollectConfig, Crew, gather
-from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
 from worldmodel.dataset import STREAMS, outcomes
 from worldmodel.demonstrate import executor, run_episodes
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.episode import Episode
 from worldmodel.objective import ObjectiveConfig
 from worldmodel.optim import OptimConfig
+from worldmodel.policy_config import PolicyConfig, make_policy
 from worldmodel.pool import end_with_parent
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import DataSpec

@@ -13,8 +13,10 @@ import pytest
 
 from envs.adapters import looks
 from worldmodel import cli
-from worldmodel.config import EnvConfig, PolicyConfig, compose, make_env, make_policy
+from worldmodel.config import compose
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import RunError, UserError
+from worldmodel.policy_config import PolicyConfig, make_policy
 from worldmodel.spec import attribute, spec_of_env
 
 SMALL = ["model.trunk.width=64", "model.trunk.heads=2", "model.trunk.depth=2", "optim.warmup=2"]

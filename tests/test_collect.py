@@ -18,8 +18,8 @@ from conftest import ToyEnv, ToyPolicy, collect_toys
 
 from policies.random import RandomPolicy
 from worldmodel.collect import CollectConfig, collect, share
-from worldmodel.config import EnvConfig, make_env
 from worldmodel.dataset import STREAMS, Dataset
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import RunError, UserError
 from worldmodel.shards import parse_shard
 

@@ -12,7 +12,9 @@ import pytest
 from worldmodel import config
 from worldmodel.build import build, build_parts, describe, plain, type_name
 from worldmodel.commands import COMMANDS
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import UserError
+from worldmodel.policy_config import PolicyConfig, identity, make_policy
 from worldmodel.shipped import find_checkpoint
 
 
@@ -143,29 +145,27 @@ def test_overrides_that_cannot_be_read(override: str, message: str):
 
 def test_env_options_are_checked_against_the_constructor():
     gym_id = "worldmodel/PickCan-v0"
-    config.make_env(config.EnvConfig(gym_id, options={"can_mass": 0.3, "cameras": []})).close()
+    make_env(EnvConfig(gym_id, options={"can_mass": 0.3, "cameras": []})).close()
     with pytest.raises(UserError, match=r"'env.can_mas'; did you mean 'can_mass'"):
-        config.make_env(config.EnvConfig(gym_id, options={"can_mas": 0.3}))
+        make_env(EnvConfig(gym_id, options={"can_mas": 0.3}))
     with pytest.raises(UserError, match="there is no env 'CartPol-v1'"):
-        config.make_env(config.EnvConfig("CartPol-v1"))
+        make_env(EnvConfig("CartPol-v1"))
 
 
 def test_a_checkpoint_policy_needs_a_path():
     with pytest.raises(ValueError, match="policy=<path>"):
-        config.PolicyConfig("checkpoint")
+        PolicyConfig("checkpoint")
 
 
 def test_a_shipped_policy_is_known_by_its_name_wherever_it_is_installed():
     folder = str(find_checkpoint("pick_can_tiny"))
-    env = config.EnvConfig(id="worldmodel/PickCan-v0")
-    assert (
-        config.identity(env, config.PolicyConfig("checkpoint", folder))["policy"] == "pick_can_tiny"
-    )
-    assert config.identity(env, config.PolicyConfig("random"))["policy"] == "random"
+    env = EnvConfig(id="worldmodel/PickCan-v0")
+    assert identity(env, PolicyConfig("checkpoint", folder))["policy"] == "pick_can_tiny"
+    assert identity(env, PolicyConfig("random"))["policy"] == "random"
 
 
 def test_a_policy_that_does_not_fit_is_the_user_s_error():
     env = gymnasium.make("CartPole-v1")
     with pytest.raises(UserError, match="policy 'random': a random policy needs a bounded Box"):
-        config.make_policy(config.PolicyConfig("random"), env)
+        make_policy(PolicyConfig("random"), env)
     env.close()

@@ -17,7 +17,7 @@ import policies
 from policies.flow_policy import FlowPolicy
 from worldmodel import checkpoint, cli
 from worldmodel.adapt import AdaptConfig
-from worldmodel.config import env_of, make_env
+from worldmodel.env_config import env_of, make_env
 from worldmodel.errors import RunError, UserError
 from worldmodel.export import (
     NOISE,

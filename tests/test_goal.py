@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 from worldmodel import checkpoint, cli
 from worldmodel.adapt import AdaptConfig, adapt
-from worldmodel.config import EnvConfig, make_env
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import RunError, UserError
 from worldmodel.goal import GoalImage
 from worldmodel.spec import spec_of_env

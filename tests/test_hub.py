@@ -18,7 +18,7 @@ from tiny import tiny_model
 import policies
 from worldmodel import card, checkpoint, cli, hub
 from worldmodel.adapt import AdaptConfig, adapt
-from worldmodel.config import EnvConfig, make_env
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import RunError, UserError
 from worldmodel.pretrained import PushConfig, card_of, from_pretrained, push_to_hub
 from worldmodel.shipped import find_checkpoint, shipped_checkpoints, weights_sha256

@@ -16,7 +16,9 @@ FILES = {
     for f in (ROOT / package).rglob("*.py")
 }
 TREES = {name: ast.parse(f.read_text(encoding="utf-8")) for name, f in FILES.items()}
-COMPOSE = {"worldmodel.config", "worldmodel.cli", "worldmodel.__main__"}
+COMPOSE = {
+    "worldmodel.env_config", "worldmodel.policy_config", "worldmodel.cli", "worldmodel.__main__",
+}  # fmt: skip
 PURE = {"worldmodel.flow", "worldmodel.masks", "worldmodel.layers", "worldmodel.metrics"}
 
 

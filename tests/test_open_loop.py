@@ -10,8 +10,8 @@ import torch
 from tiny import SIDE, A, C, P, tiny_model
 
 from policies.open_loop import OpenLoopPolicy
-from worldmodel.config import PolicyConfig
 from worldmodel.imagined_episodes import play
+from worldmodel.policy_config import PolicyConfig
 from worldmodel.rollout import RolloutConfig
 from worldmodel.starts import Starts, starts_from
 

@@ -15,7 +15,7 @@ from policies.flow_policy import FlowPolicy
 from policies.steered import SteeredPolicy
 from worldmodel import agent, cli
 from worldmodel.checkpoint import load
-from worldmodel.config import EnvConfig, make_env
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.imagined_episodes import ImaginedEpisode
 from worldmodel.lerobot import read_video
 from worldmodel.trials import Actor

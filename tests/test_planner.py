@@ -15,10 +15,10 @@ from tiny import A, H, tiny_model
 from policies import planner
 from policies.flow_policy import FlowPolicy
 from policies.planner import PlanningPolicy
-from worldmodel.config import PolicyConfig
 from worldmodel.dataset import DISCOUNT
 from worldmodel.errors import UserError
 from worldmodel.model import WorldModel
+from worldmodel.policy_config import PolicyConfig
 from worldmodel.rollout import RolloutConfig
 from worldmodel.search import score_plans
 

@@ -11,9 +11,10 @@ import torch
 
 from policies.steered import SteeredPolicy
 from worldmodel import checkpoint, steer
-from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import UserError
 from worldmodel.model import WorldModel
+from worldmodel.policy_config import PolicyConfig, make_policy
 from worldmodel.probe import StateProbe, load_probe
 from worldmodel.rollout import RolloutConfig, placed
 from worldmodel.shipped import CHECKPOINTS, find_checkpoint

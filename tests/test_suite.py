@@ -18,8 +18,8 @@ import policies
 from envs import TASKS
 from envs.suite import ManipulationSuite
 from worldmodel.collect import CollectConfig, collect
-from worldmodel.config import EnvConfig, make_env
 from worldmodel.dataset import Dataset
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import UserError
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.evaluate_report import write_report

@@ -13,8 +13,9 @@ from conftest import ToyEnv, ToyPolicy
 from test_tables import script
 
 from worldmodel.collect import CollectConfig, collect, crew, gather
-from worldmodel.config import EnvConfig, PolicyConfig
 from worldmodel.dataset import Dataset
+from worldmodel.env_config import EnvConfig
+from worldmodel.policy_config import PolicyConfig
 from worldmodel.spec import spec_of_env
 
 CPU = torch.device("cpu")

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from worldmodel import checkpoint
 from worldmodel.dataset import STREAMS, Dataset

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import UserError
 from worldmodel.files import write_json
 from worldmodel.jobs import done, model_of, open_dataset
 from worldmodel.log import progress
+from worldmodel.policy_config import PolicyConfig, identity, make_policy
 from worldmodel.runs import claim
 from worldmodel.shipped import find_checkpoint, find_probe, weights_sha256
 

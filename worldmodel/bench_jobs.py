@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worldmodel.config import EnvConfig, PolicyConfig, identity, make_env, make_policy
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.files import write_json
 from worldmodel.jobs import (
     CheckpointOptions,
@@ -18,6 +18,7 @@ from worldmodel.jobs import (
     write_table,
 )
 from worldmodel.log import progress
+from worldmodel.policy_config import PolicyConfig, identity, make_policy
 from worldmodel.shipped import find_checkpoint, find_probe
 
 if TYPE_CHECKING:

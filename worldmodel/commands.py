@@ -47,7 +47,7 @@ def merged_folder(parts: Mapping[str, Any]) -> Path:
     return Path("data") / "_and_".join(Path(source).name for source in parts[""].sources)
 
 
-ENV, POLICY = "env=worldmodel.config:EnvConfig", "policy=worldmodel.config:PolicyConfig"
+ENV, POLICY = "env=worldmodel.env_config:EnvConfig", "policy=worldmodel.policy_config:PolicyConfig"
 MODEL = "model=worldmodel.model:ModelConfig"
 OBJECTIVE = "objective=worldmodel.objective:ObjectiveConfig"
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worldmodel.config import env_of, load_policy, make_env
+from worldmodel.env_config import env_of, make_env
 from worldmodel.files import atomic
 from worldmodel.jobs import CheckpointOptions, write_table
 from worldmodel.log import progress
+from worldmodel.policy_config import load_policy
 from worldmodel.shipped import find_checkpoint
 
 if TYPE_CHECKING:

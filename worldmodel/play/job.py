@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worldmodel.config import EnvConfig, PolicyConfig, make_env, make_policy
+from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import RunError, UserError
+from worldmodel.policy_config import PolicyConfig, make_policy
 from worldmodel.shipped import find_checkpoint, find_probe
 
 if TYPE_CHECKING:
