@@ -13,7 +13,7 @@ from reading import read_report
 
 from policies.flow_policy import FlowPolicy
 from policies.steered import SteeredPolicy
-from worldmodel import agent, cli
+from worldmodel import cli, practise
 from worldmodel.checkpoint import load
 from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.imagined_episodes import ImaginedEpisode
@@ -177,7 +177,7 @@ def test_an_agent_is_trained_and_tried_before_and_after(
 ) -> None:
     words = [
         "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
-        "rounds=1", "updates=2", "batch=4", "keep=nothing", "test_episodes=1", "workers=1",
+        "rounds=2", "updates=2", "batch=4", "keep=nothing", "test_episodes=1", "workers=1",
         f"out={tmp_path}",
     ]  # fmt: skip
     assert cli.main(words) == 0
@@ -185,7 +185,14 @@ def test_an_agent_is_trained_and_tried_before_and_after(
     assert found["keep"] == "nothing"
     assert list(found["tried"]) == ["start", "improved"]
     assert [row["episodes"] for row in found["tried"].values()] == [1, 1]
-    assert len(found["rounds"]["improved"]) == 1
+    assert len(found["rounds"]["improved"]) == 2
+    assert cli.main([*words, "every_round=true"]) == 0  # trains nothing again, tries one more out
+    every = result(tmp_path)
+    assert list(every["tried"]) == ["start", "improved-1", "improved"]
+    assert every["tried"]["improved"] == found["tried"]["improved"] | {
+        "beside": every["tried"]["improved"]["beside"]
+    }
+    assert every["rounds"] == found["rounds"]
     assert "How the episodes ended" in (tmp_path / "report.html").read_text(encoding="utf-8")
     read_report(tmp_path / "report.html")
     assert cli.main([*words, "updates=3"]) == 2
@@ -197,13 +204,13 @@ def test_who_practises_may_be_led_and_is_tried_out_without(
 ) -> None:
     practised: list[Actor] = []
 
-    def won(policy, starts, model, steps, sampler, seed):
+    def won(policy, starts, model, steps, sampler, seed, worlds):
         practised.append(policy)
         still = np.zeros((2, model.spec.A), np.float32)
         images, proprio = (x[[0, 0, 0]] for x in (starts.images, starts.proprio))
         yield from ((i, ImaginedEpisode(images, proprio, still, True)) for i in range(len(starts)))
 
-    monkeypatch.setattr(agent, "play", won)
+    monkeypatch.setattr(practise, "play", won)
     words = [
         "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
         "rounds=1", "episodes=2", "updates=1", "batch=4", "test_episodes=1", "workers=1",

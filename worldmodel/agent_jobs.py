@@ -64,6 +64,11 @@ class AgentOptions:
         },
     )
 
+    every_round: bool = field(
+        default=False,
+        metadata={"help": "try out what each round leaves, not the last one's alone"},
+    )
+
     def __post_init__(self) -> None:
         if not 0 <= self.within <= 1:
             raise ValueError(f"expected within in 0..1, got {self.within}")
@@ -123,11 +128,14 @@ def run_agent(
         )  # fmt: skip
 
     rounds = {name: arm(keep, out) for name, (keep, out) in arms.items()}
-    last = f"round-{config.rounds - 1}"
     tried = {"start": policy}
-    tried |= {
-        name: dataclasses.replace(policy, path=str(out / last)) for name, (_, out) in arms.items()
-    }
+    for name, (_, out) in arms.items():
+        after = [
+            dataclasses.replace(policy, path=str(out / f"round-{k}")) for k in range(config.rounds)
+        ]
+        if options.every_round:
+            tried |= {f"{name}-{k}": who for k, who in enumerate(after[:-1], start=1)}
+        tried[name] = after[-1]
     with progress("try out", len(tried) * config.test_episodes, unit="episodes") as bar:
         found = {
             name: try_out(
