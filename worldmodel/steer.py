@@ -1,21 +1,22 @@
 """A plan led to where it comes out better, by central differences in imagination.
 
 A policy that saw few demonstrations knows how to take a thing, and not well enough where it lies.
-So its plan is imagined as it is, and a little further to the left, the right, ahead and back, and
+So its plan is imagined a little further to the left, the right, ahead and back; and as it is, and
 turned a little one way and the other. Moved across the ground it is by the slope of the squared
 distance between hand and thing, which a state probe reads off the imagined pictures; turned it is
 to where the model's own return is best. Few imagined steps are enough for that, and so few the
-model imagines truly (docs/log.md, 2026-11-29). All seven are imagined with the same noise, so that
-what differs between them is due to the plan [common random numbers; Glasserman and Yao 1992].
+model imagines truly (docs/log.md, 2026-11-29). All are imagined with the same noise, so that what
+differs between them is due to the plan [common random numbers; Glasserman and Yao 1992].
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from worldmodel.errors import UserError
 from worldmodel.model import WorldModel
@@ -41,7 +42,7 @@ class Steering:
         config: RolloutConfig | None = None, shuffled: bool = False,
     ) -> None:  # fmt: skip
         """``probe``, called ``name``, reads what ``world`` imagines. ``shuffled`` is a control:
-        what is found for one of the seven is taken for another's.
+        what is found for one way to move or turn is taken for another's.
 
         UserError where the probe reads no hand, no thing or several, or other pictures; where the
         model's actions do not move a hand.
@@ -56,7 +57,7 @@ class Steering:
         self.world, self.probe, self.thing, self.shuffled = world, probe, things[0], shuffled
         self.config = config or RolloutConfig(flow_steps=1)
         x, y, turn = (axis(world.spec, f"delta_{name}") for name in ("x", "y", "rz"))
-        self._across, self._turn = (x, y), turn
+        self._across, self._round = (x, y), turn
         self._tcp = [place(world.spec.proprio_names, f"tcp_{name} [m]") for name in "xyz"]
         self._command = place(world.spec.proprio_names, OPEN)
 
@@ -73,53 +74,68 @@ class Steering:
         )
         if not len(rows):
             return plans
-        moves = self._moves(plans.shape[1])
-        n, N = len(rows), len(moves)
-        tried = np.clip(plans[rows, None] + moves, -1.0, 1.0).reshape(n * N, *plans.shape[1:])
-        world = Imagination(
-            self.world, *(torch.from_numpy(np.repeat(x[rows], N, 0)) for x in (images, proprio)),
-            generators=[g for i in rows for _ in range(N) for g in self._noise(keys[i])],
-            config=self.config,
-        )  # fmt: skip
-        apart, earned = np.zeros((n, N)), np.zeros((n, N))
-        for k, (seen, felt, total) in enumerate(act_out(world, torch.from_numpy(tried[:, :AHEAD]))):
-            if k < REACH:
-                thing = self.probe.read(seen.cpu().numpy())[self.thing]
-                apart = ((felt[:, self._tcp].cpu().numpy() - thing) ** 2).sum(1).reshape(n, N)
-            earned = total.float().cpu().numpy().reshape(n, N)
-        if self.shuffled:
-            for row, i in enumerate(rows):
-                drawn = np.random.default_rng([abs(int(keys[i])), 1]).permutation(N)
-                apart[row], earned[row] = apart[row, drawn], earned[row, drawn]
-        return self._led(plans, rows, apart, earned)
-
-    def _led(
-        self, plans: np.ndarray, rows: np.ndarray, apart: np.ndarray, earned: np.ndarray
-    ) -> np.ndarray:
-        """From squared distances and returns (n, 7), in the order of :meth:`_moves`."""
-        across = -(apart[:, [1, 3]] - apart[:, [2, 4]]) / (4 * ASIDE)
-        size = np.linalg.norm(across, axis=1, keepdims=True)
-        across *= np.minimum(1.0, MOST / np.maximum(size, 1e-9))
-        turns = earned[:, [0, 5, 6]]
-        weight = np.exp((turns - turns.max(1, keepdims=True)) / TEMPERATURE)
-        turn = (weight[:, 1] - weight[:, 2]) * TURN / weight.sum(1)
-        led, H = plans.copy(), plans.shape[1]
-        for (index, unit), by in zip(self._across, across.T, strict=True):
-            led[rows, :REACH, index] += (by / (min(REACH, H) * unit))[:, None]
-        index, unit = self._turn
-        led[rows, :AHEAD, index] += (turn / (min(AHEAD, H) * unit))[:, None]
+        led, known = plans.copy(), (images[rows], proprio[rows], keys[rows])
+        led[rows] += self._move(plans[rows], *known) + self._turn(plans[rows], *known)
         return np.clip(led, -1.0, 1.0).astype(np.float32)
 
-    def _moves(self, H: int) -> np.ndarray:
-        """(7, H, A) what is added to a plan: nothing, each way along x and y, each way round."""
-        moves = np.zeros((7, H, self.world.spec.A), np.float32)
-        for k, (index, unit) in enumerate(self._across):
-            for j, sign in enumerate((1, -1)):
-                moves[1 + 2 * k + j, :REACH, index] = sign * ASIDE / (min(REACH, H) * unit)
-        index, unit = self._turn
-        for j, sign in enumerate((1, -1)):
-            moves[5 + j, :AHEAD, index] = sign * TURN / (min(AHEAD, H) * unit)
-        return moves
+    def _move(self, plans: np.ndarray, *known: np.ndarray) -> np.ndarray:
+        """What to add (n, H, A) to go where the thing is, by central differences."""
+        ways = [self._along(plans, a, REACH, by) for a in self._across for by in (ASIDE, -ASIDE)]
+        apart = np.zeros((len(plans), len(ways)))
+        for seen, felt, _ in self._imagined(plans, ways, REACH, *known):
+            thing = self.probe.read(seen.cpu().numpy())[self.thing]
+            away = felt[:, self._tcp].cpu().numpy() - thing
+            apart = (away**2).sum(1).reshape(apart.shape)
+        apart = self._found(apart, known[-1])
+        across = -(apart[:, ::2] - apart[:, 1::2]) / (4 * ASIDE)
+        size = np.linalg.norm(across, axis=1, keepdims=True)
+        across *= np.minimum(1.0, MOST / np.maximum(size, 1e-9))
+        x, y = self._across
+        return self._along(plans, x, REACH, across[:, 0]) + self._along(
+            plans, y, REACH, across[:, 1]
+        )
+
+    def _turn(self, plans: np.ndarray, *known: np.ndarray) -> np.ndarray:
+        """What to add (n, H, A) to be turned as it earns most."""
+        turns = np.array([0.0, TURN, -TURN])
+        ways = [self._along(plans, self._round, AHEAD, by) for by in turns]
+        earned = np.zeros((len(plans), len(ways)))
+        for _, _, total in self._imagined(plans, ways, AHEAD, *known):
+            earned = total.float().cpu().numpy().reshape(earned.shape)
+        earned = self._found(earned, known[-1])
+        weight = np.exp((earned - earned.max(1, keepdims=True)) / TEMPERATURE)
+        return self._along(plans, self._round, AHEAD, weight @ turns / weight.sum(1))
+
+    def _along(
+        self, plans: np.ndarray, axis: tuple[int, float], steps: int, by: float | np.ndarray
+    ) -> np.ndarray:
+        """(n, H, A) what moves n plans ``by`` so many m or rad along an axis within ``steps``."""
+        (index, unit), steps = axis, min(steps, plans.shape[1])
+        added = np.zeros_like(plans)
+        added[:, :steps, index] = (np.broadcast_to(by, len(plans)) / (steps * unit))[:, None]
+        return added
+
+    def _imagined(
+        self, plans: np.ndarray, ways: Sequence[np.ndarray], steps: int, images: np.ndarray,
+        proprio: np.ndarray, keys: np.ndarray,
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+        """Step by step what worldmodel.search.act_out says of n plans, to each of which each of N
+        ``ways`` (n, H, A) is added: images (n N, …) and so on, with a plan's own side by side."""
+        N = len(ways)
+        tried = np.clip(plans[:, None] + np.stack(ways, axis=1), -1.0, 1.0).astype(np.float32)
+        world = Imagination(
+            self.world, *(torch.from_numpy(np.repeat(x, N, 0)) for x in (images, proprio)),
+            generators=[g for key in keys for _ in range(N) for g in self._noise(key)],
+            config=self.config,
+        )  # fmt: skip
+        return act_out(world, torch.from_numpy(tried[:, :, :steps]).flatten(0, 1))
+
+    def _found(self, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Values (n, N) of N ways, or for the control those of others."""
+        if not self.shuffled:
+            return values
+        drawn = [np.random.default_rng([abs(int(k)), 1]).permutation(values.shape[1]) for k in keys]
+        return np.take_along_axis(values, np.stack(drawn), axis=1)
 
     def _noise(self, key: int) -> list[torch.Generator]:
         return generators_from(abs(int(key)), 1, self.world.grid.device)
