@@ -11,8 +11,8 @@ from tiny import A, B, H, P, tiny_model, tiny_spec
 from worldmodel.inference import (
     denoiser,
     new_memory,
-    read_leaf,
     read_outcomes,
+    reader,
     remember_act,
     remember_obs,
     sample_next,
@@ -62,10 +62,10 @@ def remembered(
     for n in range(STEPS):
         remember_obs(model, memory, c.patches[rows, n], c.proprio[rows, n], c.obs_time[rows, n])
         plan = model.embed_plan(leaves.plan[rows, n, 0], memory.obs)
-        found["plan"].append(model.read_action(read_leaf(model, "plan", plan, AT, memory)))
+        found["plan"].append(model.read_action(reader(model, "plan", H, [AT], memory)(plan, AT)))
         found["outcome"].append(read_outcomes(model, memory))
         remember_act(model, memory, c.action[rows, n], c.act_time[rows, n])
-        denoise = denoiser(model, memory, leaves.latest[rows, n])
+        denoise = denoiser(model, memory, leaves.latest[rows, n], [AT])
         noisy = leaves.next_patches[rows, n], leaves.next_change[rows, n]
         patches, change = denoise(*noisy, AT)
         found["patches"].append(patches)

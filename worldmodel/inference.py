@@ -5,15 +5,16 @@ Letters as in :mod:`worldmodel.model`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from worldmodel.flow import integrate
+from worldmodel.flow import flow_times, integrate
 from worldmodel.memory import Memory
 from worldmodel.model import WorldModel
+from worldmodel.transformer import When, Where
 
 
 def new_memory(model: WorldModel, batch: int, window: int | None = None) -> Memory:
@@ -31,24 +32,13 @@ def new_memory(model: WorldModel, batch: int, window: int | None = None) -> Memo
 
 def _remember(
     model: WorldModel, kind: str, x: Tensor, time: Tensor, memory: Memory, at: int
-) -> Tensor:
+) -> None:
     """Run (B, S, D) tokens of the latest step at flow time (B,), or (1,) for all rows, and keep
-    them at place ``at``.
-
-    They read what is visible in the memory, and each other. Nothing is read off them themselves
-    unless they are a leaf.
-    """
+    them at place ``at``. They read what is visible in the memory, and each other."""
     S = x.shape[1]
-    visible = memory.visible
-    leaf = at == memory.ring
-    if leaf:  # behind the ring, and not seen by what comes
-        visible = torch.cat([visible, visible.new_ones(len(visible), S)], dim=1)
-    else:
-        visible[:, at : at + S] = True
-    table = model.rope_at(kind, S, memory.clock)
-    return model.trunk(
-        x, time[:, None], table, visible[:, None], memory.caches, at, remember=not leaf
-    )[0]
+    memory.visible[:, at : at + S] = True
+    table, mask = model.rope_at(kind, S, memory.clock), memory.visible[:, None]
+    model.trunk(x, time[:, None], table, mask, memory.caches, at, remember=True)
 
 
 @torch.no_grad()
@@ -69,28 +59,47 @@ def remember_act(model: WorldModel, memory: Memory, action: Tensor, time: Tensor
     _remember(model, "act", memory.act[:, None], time, memory, memory.action_place)
 
 
-def read_leaf(model: WorldModel, kind: str, x: Tensor, t: float, memory: Memory) -> Tensor:
-    """One leaf of the latest step: (B, S, D) tokens at flow time t -> trunk output."""
-    time = torch.full((1,), t, device=x.device)
-    return _remember(model, kind, x, time, memory, memory.ring)
+def reader(
+    model: WorldModel, kind: str, tokens: int, times: Sequence[float], memory: Memory
+) -> Callable[[Tensor, float], Tensor]:
+    """What reads a leaf of the latest step: (B, S, D) tokens at one of these flow times -> trunk
+    output. All that does not depend on what they say is made here, for all times at once.
+
+    A leaf stands behind the ring. It reads what is visible there, and itself; what comes does not
+    see it.
+    """
+    trunk, visible = model.trunk, memory.visible
+    mask = torch.cat([visible, visible.new_ones(len(visible), tokens)], dim=1)[:, None]
+    time = torch.cat([torch.full((1,), t, device=visible.device) for t in times])
+    parts = (part[:, None, None].unbind() for part in trunk.modulate(time))
+    whens = {t: When.of(*row) for t, *row in zip(times, *parts, strict=True)}
+    table = model.rope_at(kind, tokens, memory.clock)
+    where = Where.of(table, mask, whens[times[0]].scale.dtype)
+
+    def read(x: Tensor, t: float) -> Tensor:
+        return trunk.run(x, whens[t], where, memory.caches, memory.ring)[0]
+
+    return read
 
 
 @torch.no_grad()
 def sample_plan(model: WorldModel, memory: Memory, noise: Tensor, steps: int) -> Tensor:
     """Denoise (B, H, A) noise into the action chunk from the latest observation, env units."""
 
+    read = reader(model, "plan", noise.shape[1], flow_times(steps)[:-1], memory)
+
     def predict(x: Tensor, t: float) -> Tensor:
-        tokens = model.embed_plan(x, memory.obs)
-        return model.read_action(read_leaf(model, "plan", tokens, t, memory)).float()
+        return model.read_action(read(model.embed_plan(x, memory.obs), t)).float()
 
     plan = integrate(predict, noise, steps)
     return model.action_scale.inverse(plan).clamp(-1.0, 1.0)
 
 
 def denoiser(
-    model: WorldModel, memory: Memory, latest: Tensor
+    model: WorldModel, memory: Memory, latest: Tensor, times: Sequence[float]
 ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
-    """From a noisy next observation (B, N, Q), (B, P) at a flow time to the clean one in it."""
+    """From a noisy next observation (B, N, Q), (B, P) at one of these flow times to the clean one
+    in it."""
     motion, robot, pose = model.expect(memory.state[:, None])
     sights = model.sights(
         model.view(latest[:, None], memory.maps),
@@ -99,10 +108,11 @@ def denoiser(
     )  # fmt: skip
     obs, act = memory.obs[:, None], memory.act[:, None]
     glance = model.paint.look(sights)
+    read = reader(model, "next", model.patches + 1, times, memory)
 
     def denoise(patches: Tensor, change: Tensor, t: float) -> tuple[Tensor, Tensor]:
         tokens = model.embed_next(patches[:, None], change[:, None], obs, act, robot)[:, 0]
-        out = read_leaf(model, "next", tokens, t, memory)[:, None]
+        out = read(tokens, t)[:, None]
         pictures = model.paint.draw(model.tokens_of_cameras(out), sights, glance)
         return model.unview(pictures, len(out))[:, 0], model.correct_change(out, motion)[:, 0]
 
@@ -119,7 +129,7 @@ def sample_next(
     ``latest`` (B, N, Q) is the clean observation before it. The change is in env units.
     """
     B, N, Q = latest.shape
-    denoise = denoiser(model, memory, latest)
+    denoise = denoiser(model, memory, latest, flow_times(steps)[:-1])
 
     def predict(x: Tensor, t: float) -> Tensor:
         patches, change = denoise(x[:, : N * Q].view(B, N, Q), x[:, N * Q :], t)
@@ -134,7 +144,7 @@ def read_outcomes(model: WorldModel, memory: Memory) -> Tensor:
     """(B, 5) what the outcome leaf reads at the latest observation: leaves.READINGS, as
     probabilities where they are probabilities."""
     x = model.kind["outcome"].expand(len(memory.visible), 1, -1)
-    token = read_leaf(model, "outcome", x, 0.0, memory)[:, 0]
+    token = reader(model, "outcome", 1, [0.0], memory)(x, 0.0)[:, 0]
     out = model.read_outcome(token).float() * model.outcome_units
     success, reward, terminated, value = out.unbind(-1)
     strayed = (token.float() * model.doubt[:-1]).sum(-1) + model.doubt[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,34 @@ class TransformerConfig:
                 f"width / heads must be a whole even number, got {self.width} / {self.heads}; "
                 "choose heads that divide the width"
             )
+
+
+class When(NamedTuple):
+    """What tokens are given of their flow times, each by itself or all alike."""
+
+    mod: Modulation  # of every block
+    scale: Tensor  # of the output, (B or 1, S or 1, D)
+    shift: Tensor
+
+    @classmethod
+    def of(cls, blocks: Tensor, end: Tensor) -> When:
+        """From :meth:`Trunk.modulate`'s (B or 1, S or 1, 6 D) and (…, 2 D)."""
+        return cls(Modulation(*blocks.chunk(6, dim=-1)), *end.chunk(2, dim=-1))
+
+
+class Where(NamedTuple):
+    """Where tokens stand, and what they read."""
+
+    table: Rope
+    bias: Tensor | None  # (B, 1, S or 1, keys) 0 where a token reads a key, else minus infinity
+
+    @classmethod
+    def of(cls, table: Rope, mask: Tensor | None, dtype: torch.dtype) -> Where:
+        """From a ``mask`` (B, S or 1, keys) that is True where a token reads a key."""
+        rotary = Rope(table.cos.to(dtype), table.sin.to(dtype))
+        if mask is None:
+            return cls(rotary, None)
+        return cls(rotary, torch.where(mask, 0.0, -torch.inf).to(dtype)[:, None])
 
 
 class Trunk(nn.Module):
@@ -77,24 +106,28 @@ class Trunk(nn.Module):
             parts = (nn.functional.embedding(index, part) for part in self.modulate(distinct))
         else:
             parts = (part[:, None] for part in self.modulate(time[:, 0]))
-        blocks, end = parts
-        mod = Modulation(*blocks.chunk(6, dim=-1))
-        x = x.to(mod.scale_1.dtype)
-        rope_table = Rope(table.cos.to(x.dtype), table.sin.to(x.dtype))
-        if mask is not None:
-            mask = torch.where(mask, 0.0, -torch.inf).to(x.dtype)[:, None]
+        when = When.of(*parts)
+        where = Where.of(table, mask, when.scale.dtype)
+        return self.run(x, when, where, caches, at, feature_layer, stop, remember)
+
+    def run(
+        self, x: Tensor, when: When, where: Where, caches: Sequence[Cache] | None = None,
+        at: int = 0, feature_layer: int | None = None, stop: bool = False, remember: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """:meth:`forward`, of what can be made once for several passes."""
+        x = x.to(when.scale.dtype)
         features = None
         for i, block in enumerate(self.blocks):
             last = remember and i + 1 == len(self.blocks)
-            x = block(x, mod, rope_table, mask, caches[i] if caches else None, at, last)
+            cache = caches[i] if caches else None
+            x = block(x, when.mod, where.table, where.bias, cache, at, last)
             if last:
                 return x, features
             if i + 1 == feature_layer:
                 features = x
                 if stop:
                     return x, features
-        scale, shift = end.chunk(2, dim=-1)
-        return torch.addcmul(shift, self.final_norm(x), scale), features
+        return torch.addcmul(when.shift, self.final_norm(x), when.scale), features
 
     def modulate(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Flow times (U,) -> modulation of the blocks (U, 6 D), and of their output (U, 2 D)."""
