@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -14,12 +15,13 @@ from tiny import SIDE, A, C, P, tiny_model
 
 from worldmodel import judge as judging
 from worldmodel.calibration import figures, granted
+from worldmodel.imagine import outcomes_of
 from worldmodel.imagined_episodes import play
 from worldmodel.judge import JudgeConfig, summary
 from worldmodel.leaves import OUTCOMES, READINGS
 from worldmodel.probe import StateProbe
 from worldmodel.recording import Recording, record
-from worldmodel.retrace import BATCH, dream, watch
+from worldmodel.retrace import BATCH, Retraced, dream, watch
 from worldmodel.rollout import RolloutConfig
 from worldmodel.spec import spec_of_env
 from worldmodel.starts import starts_from
@@ -137,6 +139,37 @@ def test_perfect_and_blind_readings() -> None:
     assert found["success_auc"] == 0.5
     assert found["success_ece"] == pytest.approx(1 - 4 / 48)
     assert found["false_positive_rate"][0] == 1
+    found = figures(generous, stories, believed=[not s.success[-1] for s in stories])
+    assert found["false_positive_rate"][0] == 1
+    assert found["true_positive_rate"][0] == 0
+
+
+def test_imagined_successes_are_counted_with_doubt_without_and_where_things_lie_still() -> None:
+    """Four stories that fail, of each of which success is read; one is doubted, two are shoved."""
+    stories = [recording(3, k) for k in range(4)]
+    for k, story in enumerate(stories):
+        story.success[:] = story.terminated[:] = False
+        story.images[:, 0, 0, 0, 0] = k  # by which the probe knows it
+    won = np.zeros((3, len(READINGS)), np.float32)
+    won[-1, :3] = 1.0
+    doubted = won.copy()
+    doubted[0, READINGS.index("strayed")] = 1.0
+
+    def read(images: np.ndarray) -> dict[str, np.ndarray]:
+        away = 0.05 if images[0, 0, 0, 0, 0] in (1, 2) else 0.01
+        can = np.linspace((0, 0, 0), (away, 0, 0), len(images))
+        return {"gripper": can, "can": can, "in hand": np.zeros(len(images), bool)}
+
+    probe = SimpleNamespace(positions=("gripper", "can"), flags=("in hand",), read=read)
+    told = [Retraced(s.images[1:], s.proprio[1:], won) for s in stories]
+    dreamt = [told[0], told[1], told[2], told[3]._replace(outcomes=doubted)]
+    found = outcomes_of(list(zip(stories, told, dreamt, strict=True)), cast(StateProbe, probe))
+    assert {name: row["false_positive_rate"][0] for name, row in found.items()} == {
+        "real frames": 1.0, "imagined": 0.75, "imagined, never doubted": 1.0,
+        "imagined, believed where things lie still": 0.5,
+    }  # fmt: skip
+    probe.flags = ()
+    assert len(outcomes_of(list(zip(stories, told, dreamt, strict=True)), probe)) == 2
 
 
 def test_a_reading_that_knows_the_bonus_alone_is_found_out() -> None:

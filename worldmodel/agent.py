@@ -42,7 +42,7 @@ from worldmodel.rollout import RolloutConfig
 from worldmodel.runs import hardware, usable_cores
 from worldmodel.spec import DataSpec
 from worldmodel.starts import Starts
-from worldmodel.steady import moved
+from worldmodel.steady import STILL, moved
 from worldmodel.train import TrainConfig, train
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
@@ -68,7 +68,7 @@ class AgentConfig:
         },
     )
     still: float = field(
-        default=0.02,
+        default=STILL,
         metadata={
             "help": "m by which a hand may move a thing before it holds it for a success to be "
             "believed, where probe= reads the pictures"

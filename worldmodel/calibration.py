@@ -26,14 +26,20 @@ def granted(outcomes: np.ndarray) -> bool:
     return False
 
 
-def figures(outcomes: Sequence[np.ndarray], recordings: Sequence[Recording]) -> dict[str, Any]:
-    """How good the readings (T, 5) are, step by step and as verdicts on whole episodes."""
+def figures(
+    outcomes: Sequence[np.ndarray], recordings: Sequence[Recording],
+    believed: Sequence[bool] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """How good the readings (T, 5) are, step by step and as verdicts on whole episodes; of those
+    that are not ``believed`` (None: all are) none counts as a success."""
     read = dict(zip(READINGS, np.concatenate(outcomes).T, strict=True))
     success, terminated, reward = (
         np.concatenate([getattr(r, name) for r in recordings])
         for name in ("success", "terminated", "reward")
     )
     verdict = np.array([granted(o) for o in outcomes])
+    if believed is not None:
+        verdict &= np.array(believed)
     truth = np.array([bool(r.success[-1]) for r in recordings])
     kinds: dict[str, list[int]] = {}
     for r, yes in zip(recordings, verdict, strict=True):

@@ -17,6 +17,7 @@ from worldmodel.endless import EndlessConfig, endless
 from worldmodel.fidelity import Fidelity
 from worldmodel.files import write_json
 from worldmodel.imagine_report import write_report
+from worldmodel.leaves import READINGS
 from worldmodel.metrics import median_interval
 from worldmodel.model import WorldModel
 from worldmodel.probe import StateProbe, own_error
@@ -25,6 +26,7 @@ from worldmodel.retrace import Retraced, dream, watch
 from worldmodel.rollout import RolloutConfig
 from worldmodel.runs import claim
 from worldmodel.spec import attribute
+from worldmodel.steady import STILL, can_tell, moved
 from worldmodel.trials import MakeEnv, MakePolicy
 
 #: what is imagined: name -> `explore` of record(); in mistakes an expert acts that errs
@@ -133,7 +135,7 @@ def imagine(
     result = {
         **about, "seed": config.seed, "flow_steps": sampler.flow_steps, "actions": matter,
         "endless": run,
-        "outcomes": outcomes_of(everything),
+        "outcomes": outcomes_of(everything, probe),
         **{
             kind: {
                 name: value.figures() if isinstance(value, Fidelity) else value
@@ -166,14 +168,26 @@ def _only(
 
 
 def outcomes_of(
-    everything: Sequence[tuple[Recording, Retraced, Retraced]],
+    everything: Sequence[tuple[Recording, Retraced, Retraced]], probe: StateProbe | None
 ) -> dict[str, dict[str, Any]]:
-    """Calibration of the outcome leaf over all episodes, in real frames and in imagined ones."""
+    """Calibration of the outcome leaf over all episodes, in real frames and in imagined ones; and,
+    where the ``probe`` can tell, of successes that are believed where things lie still until they
+    are held (worldmodel.steady), by a model that never doubts."""
     recordings, watched, dreamt = map(list, zip(*everything, strict=True))
-    return {
+    rows = {
         "real frames": calibration([w.outcomes for w in watched], recordings),
         "imagined": calibration([d.outcomes for d in dreamt], recordings),
     }
+    if probe is not None and can_tell(probe):
+        doubted = np.array(READINGS) == "strayed"
+        trusting = [np.where(doubted, 0.0, d.outcomes) for d in dreamt]
+        still = [
+            moved(probe, np.concatenate([r.images[:1], d.images])) <= STILL
+            for r, d in zip(recordings, dreamt, strict=True)
+        ]
+        rows["imagined, never doubted"] = calibration(trusting, recordings)
+        rows["imagined, believed where things lie still"] = calibration(trusting, recordings, still)
+    return rows
 
 
 def drift(dreamt: Sequence[Retraced], recordings: Sequence[Recording]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from worldmodel.probe import StateProbe
 from worldmodel.rollout import RolloutConfig
 from worldmodel.runs import hardware
 from worldmodel.starts import starts_from
-from worldmodel.steady import moved
+from worldmodel.steady import STILL, moved
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
 
@@ -44,7 +44,7 @@ class JudgeConfig:
     seed: int = field(default=40_000, metadata={"help": "episode i starts as with seed + i"})
     max_steps: int = field(default=100, metadata={"help": "longest episode"})
     still: float = field(
-        default=0.02,
+        default=STILL,
         metadata={
             "help": "m by which a hand may move a thing before it holds it for a success inside to "
             "be believed, where probe= reads the pictures"

@@ -15,6 +15,7 @@ from worldmodel.spec import DataSpec
 
 HAND, HELD = "gripper", "in hand"  # of what a probe reads
 LIFTED = 0.02  # m above where it lay
+STILL = 0.02  # m by which a thing may be moved before it is held, for a success to be believed
 
 
 def check_steady(probe: StateProbe, name: str, spec: DataSpec) -> None:
@@ -26,11 +27,16 @@ def check_steady(probe: StateProbe, name: str, spec: DataSpec) -> None:
             f"probe '{name}' reads {probe.cameras} cameras of {tuple(probe.size)} px, the model "
             f"shows {expected[0]} of {expected[1]}; train one: worldmodel probe env=…"
         )
-    if HELD not in probe.flags or not {*probe.positions} - {HAND}:
+    if not can_tell(probe):
         raise UserError(
             f"probe '{name}' reads {', '.join((*probe.positions, *probe.flags))}; expected a thing "
             f"beside '{HAND}', and '{HELD}'"
         )
+
+
+def can_tell(probe: StateProbe) -> bool:
+    """Whether it reads a thing beside the hand, and whether the one holds the other."""
+    return HELD in probe.flags and bool({*probe.positions} - {HAND})
 
 
 def moved(probe: StateProbe, images: np.ndarray) -> float:
