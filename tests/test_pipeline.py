@@ -155,8 +155,9 @@ def test_the_checkpoint_acts_and_imagines(
     out = tmp_path / "judge"
     words = ["judge", f"policies=[{place / 'run'},{place / 'run'}+0.5,random]", "episodes=2"]
     words += [f"checkpoint={place / 'run'}", "max_steps=4", "workers=1", f"out={out}"]
-    words += ["probe=pick_can_probe", "doubt=false"]
+    words += ["probe=pick_can_probe"]
     assert cli.main(words) == 0
+    assert result(out)["doubt"] is False
     assert [row["policy"] for row in result(out)["table"]][2] == "random"
     read_report(out / "report.html")
     assert cli.main(words) == 0  # goes on from what is finished
@@ -215,7 +216,7 @@ def test_who_practises_may_be_led_and_is_tried_out_without(
         "agent", f"policy={place / 'run'}", f"checkpoint={place / 'run'}", f"data={place / 'data'}",
         "rounds=1", "episodes=2", "updates=1", "batch=4", "test_episodes=1", "workers=1",
     ]  # fmt: skip
-    led = [*words, "probe=pick_can_probe", "doubt=false", f"out={tmp_path / 'led'}"]
+    led = [*words, "probe=pick_can_probe", f"out={tmp_path / 'led'}"]
     assert cli.main([*led, "controls=true"]) == 0
     assert cli.main([*words, f"out={tmp_path / 'plain'}"]) == 0
     first, control, plain = practised

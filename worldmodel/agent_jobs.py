@@ -52,9 +52,12 @@ class AgentOptions:
             "successes are believed only where things lie still until they are held ('': neither)"
         },
     )
-    doubt: bool = field(
-        default=True,
-        metadata={"help": "false: practise as if the model never doubted what it imagines"},
+    doubt: bool | None = field(
+        default=None,
+        metadata={
+            "help": "false: practise as if the model never doubted what it imagines (none: false "
+            "with probe=, true without)"
+        },
     )
     controls: bool = field(
         default=False,
@@ -84,14 +87,14 @@ def run_agent(
     from worldmodel.probe import load_probe
     from worldmodel.spec import check_compatible
     from worldmodel.starts import draw_starts
-    from worldmodel.steady import check_steady
+    from worldmodel.steady import check_steady, doubts
 
     if options.controls and config.keep != "success":
         raise UserError(f"controls=true goes with keep=success, got keep={config.keep}")
     place = find_checkpoint(options.checkpoint)
     world, start = checkpoint.load(place).model.spec, model_of(policy)
     check_compatible(world, start.spec)
-    probe = None
+    probe, doubt = None, doubts(options.doubt, options.probe)
     if options.probe:
         probe, _ = load_probe(find_probe(options.probe))
         check_steady(probe, options.probe, world)
@@ -104,7 +107,7 @@ def run_agent(
     about = identity(env, policy) | {
         "checkpoint": options.checkpoint, "weights": weights_sha256(place),
         "data": str(options.data), "starts": options.starts, "within": options.within,
-        "probe": options.probe, "doubt": options.doubt,
+        "probe": options.probe, "doubt": doubt,
         **dataclasses.asdict(config),
         "sampler": dataclasses.asdict(sampler),
     }  # fmt: skip
@@ -123,7 +126,7 @@ def run_agent(
             who = dataclasses.replace(practising, shuffled=True)
         return improve(
             find_checkpoint(policy.path),
-            partial(_policy_at, who, env), partial(_world_at, place, sampler, options.doubt),
+            partial(_policy_at, who, env), partial(_world_at, place, sampler, doubt),
             starts, dataset, dataclasses.replace(config, keep=keep), sampler, out, probe,
         )  # fmt: skip
 

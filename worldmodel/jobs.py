@@ -189,9 +189,12 @@ class JudgeOptions(CheckpointOptions):
             "PickCan ('': whatever the outcome leaf says)"
         },
     )
-    doubt: bool = field(
-        default=True,
-        metadata={"help": "false: judge as if the model never doubted what it imagines"},
+    doubt: bool | None = field(
+        default=None,
+        metadata={
+            "help": "false: judge as if the model never doubted what it imagines (none: false with "
+            "probe=, true without)"
+        },
     )
 
 
@@ -204,11 +207,12 @@ def run_judge(
     from worldmodel.judge_report import write_report
     from worldmodel.probe import load_probe
     from worldmodel.rollout import placed
-    from worldmodel.steady import check_steady
+    from worldmodel.steady import check_steady, doubts
 
     place = find_checkpoint(options.checkpoint)
     model, probe = placed(checkpoint.load(place).model, sampler), None
-    if not options.doubt:
+    doubt = doubts(options.doubt, options.probe)
+    if not doubt:
         model.trust()
     if options.probe:
         probe, _ = load_probe(find_probe(options.probe))
@@ -216,7 +220,7 @@ def run_judge(
     judged = {word: policy_of(word) for word in config.policies}
     about = {
         "env": env.id, "env_options": env.options, "checkpoint": options.checkpoint,
-        "checkpoint_sha256": weights_sha256(place), "probe": options.probe, "doubt": options.doubt,
+        "checkpoint_sha256": weights_sha256(place), "probe": options.probe, "doubt": doubt,
     }  # fmt: skip
     total = 2 * config.episodes * len(judged)
     with progress("judge", total=total, unit="episodes") as bar:

@@ -39,6 +39,13 @@ def can_tell(probe: StateProbe) -> bool:
     return HELD in probe.flags and bool({*probe.positions} - {HAND})
 
 
+def doubts(doubt: bool | None, probe: str) -> bool:
+    """Whether a model is to doubt what it imagines: as ``doubt`` says, and if that says nothing,
+    where no ``probe`` tells what to believe; both together rank policies worse (docs/log.md,
+    2026-11-29, fourth entry)."""
+    return not probe if doubt is None else doubt
+
+
 def moved(probe: StateProbe, images: np.ndarray) -> float:
     """How far [m] a thing is from where it lay, at most, before one is held or lifted.
 
