@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from worldmodel.errors import RunError
@@ -30,9 +31,11 @@ def in_processes(
 
     ``make`` is called once in each of ``workers`` processes, which have a thread each; a job is
     drawn when a process is free for it. All must be picklable. An error of ``make`` or ``work`` is
-    raised here, RunError where a process dies.
+    raised here, RunError where a process dies. Then, and at Ctrl-C, what runs is waited for, which
+    is short where ``work`` looks at :func:`stopping`.
     """
-    pool = ProcessPoolExecutor(workers, CONTEXT, initializer=_start, initargs=(make,))
+    stop = CONTEXT.Event()
+    pool = ProcessPoolExecutor(workers, CONTEXT, initializer=_start, initargs=(make, stop))
     queue, pending = iter(jobs), set[Future[Result]]()
     try:
         while True:
@@ -49,14 +52,22 @@ def in_processes(
             "Run the same command again with fewer workers, as in workers=1"
         ) from error
     finally:
+        stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def stopping() -> bool:
+    """In a worker process: whether nobody waits any more for what it does."""
+    return _stop is not None and _stop.is_set()
+
+
 _needs: Any  # in each worker process: what it made, or the exception that it met instead
+_stop: Event | None = None
 
 
-def _start(make: Callable[[], Any]) -> None:
-    global _needs
+def _start(make: Callable[[], Any], stop: Event) -> None:
+    global _needs, _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores

@@ -19,7 +19,7 @@ import torch
 from worldmodel import checkpoint
 from worldmodel.imagined_episodes import ImaginedEpisode, play
 from worldmodel.model import WorldModel
-from worldmodel.pool import CONTEXT, in_processes
+from worldmodel.pool import CONTEXT, in_processes, stopping
 from worldmodel.rollout import RolloutConfig
 from worldmodel.starts import Starts
 from worldmodel.trials import Actor
@@ -108,6 +108,8 @@ def _imagine(made: _Made, job: tuple[int, Starts]) -> None:
     ):
         found[i] = episode
         on_episode(episode.success)
+        if stopping():
+            return
     write_episodes(_file(practice.folder, first), [found[i] for i in range(len(starts))], {})
 
 
