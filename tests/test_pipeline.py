@@ -194,6 +194,8 @@ def test_an_agent_is_trained_and_tried_before_and_after(
         "beside": every["tried"]["improved"]["beside"]
     }
     assert every["rounds"] == found["rounds"]
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Success in the simulator, by rounds trained" in html
     assert "How the episodes ended" in (tmp_path / "report.html").read_text(encoding="utf-8")
     read_report(tmp_path / "report.html")
     assert cli.main([*words, "updates=3"]) == 2

@@ -26,8 +26,16 @@ def write_report(result: dict[str, Any], out: Path) -> None:
     names = list(tried)
     report.heading("In the simulator, the same episodes for all").table(
         ["", "success, Wilson 95 %", *(f"beside {name}: won, lost, p" for name in names)],
-        [[name, _show(tried[name]), *(_beside(tried[name], o) for o in names)] for name in names],
+        [[n, _show(tried[n]), *(_beside(tried[n], o) for o in names)] for n in names],
     ).text("p is that of the exact sign test over the episodes that only one of the two won.")
+    by_round = {
+        arm: [tried[n]["success_rate"] for n in names if _arm(n) in ("start", arm)]
+        for arm in rounds if f"{arm}-1" in tried
+    }  # fmt: skip
+    if by_round:
+        report.heading("Success in the simulator, by rounds trained")
+        lines = {arm: ([float(k) for k in range(len(v))], v) for arm, v in by_round.items()}
+        report.chart(lines, x_label="rounds")
     outcomes = sorted({o for row in tried.values() for o in row["outcomes"]})
     report.heading("How the episodes ended there").table(
         ["outcome", *names],
@@ -63,6 +71,11 @@ def write_report(result: dict[str, Any], out: Path) -> None:
                 report.video(film, f"round {row['round']}, {film.stem} in the model's eyes")
             break
     report.write(out / "report.html")
+
+
+def _arm(name: str) -> str:
+    """Of ``improved-1``, what the first round of it left, or ``improved``, what the last did."""
+    return name.split("-")[0]
 
 
 def _beside(tried: dict[str, Any], other: str) -> str:
