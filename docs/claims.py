@@ -25,7 +25,7 @@ from einops import rearrange
 from worldmodel import checkpoint
 from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.imagined_episodes import ImaginedEpisode, play
-from worldmodel.jobs import policy_of
+from worldmodel.judge_jobs import policy_of
 from worldmodel.log import Progress
 from worldmodel.metrics import roc_auc, wilson
 from worldmodel.model import WorldModel

@@ -151,12 +151,12 @@ COMMANDS: dict[str, Command] = {
             "worldmodel judge checkpoint=pick_can_world probe=pick_can_probe doubt=false",
         ),
         parts=(
-            "worldmodel.jobs:JudgeOptions",
+            "worldmodel.judge_jobs:JudgeOptions",
             "worldmodel.judge:JudgeConfig",
             "worldmodel.rollout:RolloutConfig",
             ENV,
         ),
-        job="worldmodel.jobs:run_judge",
+        job="worldmodel.judge_jobs:run_judge",
     ),
     "agent": Command(
         summary="a policy that gets better inside the model, and is then tried in the simulator",
