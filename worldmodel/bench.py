@@ -86,7 +86,7 @@ def bench_train(
     """Training throughput on random data of the right shapes, as a share of the matmul peak."""
     import torch
 
-    from worldmodel.device import autocast, pick_device
+    from worldmodel.device import autocast, keep_freed_memory, pick_device
     from worldmodel.flops import matmul_rate, segment_tokens, training_flops
     from worldmodel.optim import OptimConfig
     from worldmodel.train import train_step
@@ -95,6 +95,7 @@ def bench_train(
 
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     device = pick_device(config.device)
     state = TrainState(spec, model, OptimConfig(), 0, objective.name).to(device)
     context = autocast(device, config.precision)

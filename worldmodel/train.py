@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from worldmodel import checkpoint
 from worldmodel.batches import Robot, next_batch
-from worldmodel.device import autocast, pick_device
+from worldmodel.device import autocast, keep_freed_memory, pick_device
 from worldmodel.distributed import ALONE, Ranks, Sharding, whole
 from worldmodel.errors import RunError, UserError
 from worldmodel.flops import body_flops, matmul_rate, segment_tokens, training_flops
@@ -184,6 +184,7 @@ def train(
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     ranks.divides("batch", config.batch)
     ranks.divides("robot_samples", config.robot_samples)
     device = ranks.device or pick_device(config.device)
