@@ -14,11 +14,13 @@ from test_imagined_env import model as reading
 from tiny import SIDE, A, C, P, tiny_model
 
 from worldmodel import judge as judging
+from worldmodel import practise as practising
 from worldmodel.calibration import figures, granted
 from worldmodel.imagine import outcomes_of
 from worldmodel.imagined_episodes import play
 from worldmodel.judge import JudgeConfig, summary
 from worldmodel.leaves import OUTCOMES, READINGS
+from worldmodel.practise import Practice
 from worldmodel.probe import StateProbe
 from worldmodel.recording import Recording, record
 from worldmodel.retrace import BATCH, Retraced, dream, watch
@@ -244,30 +246,59 @@ def test_summary_of_a_judge_that_agrees_and_of_one_that_turns_all_around() -> No
     assert low < found["mean_absolute_gap"][0] < high
 
 
+def judged(
+    folder: Path, logit: float, starts: int = 1, probe: StateProbe | None = None,
+    still: float = 0.02, world: str = "this",
+) -> list[bool]:  # fmt: skip
+    """Whether successes of someone who does nothing are believed inside a model that reads so."""
+    story, made = recording(starts), reading(logit)
+    seen = [
+        {"front": story.images[k, 0], "wrist": story.images[k, 1], "proprio": story.proprio[k]}
+        for k in range(starts)
+    ]
+    config = JudgeConfig(episodes=starts, max_steps=2, still=still, workers=1)
+    practice = Practice(Still, lambda: made, config.max_steps, SAMPLER, 0, folder / "imagined")
+    return judging._judged_inside(
+        practice, starts_from(seen, made.spec), made.spec, probe, config,
+        {"checkpoint_sha256": world}, lambda n, text: None,
+    )  # fmt: skip
+
+
 def test_finished_verdicts_are_kept(tmp_path: Path) -> None:
-    story = recording(2)
-    start = {"front": story.images[0, 0], "wrist": story.images[0, 1], "proprio": story.proprio[0]}
-    config = JudgeConfig(episodes=1, max_steps=2)
-
-    def judged(logit: float, world: str = "this") -> list[bool]:
-        made = reading(logit)
-        return judging._judged_inside(
-            Still(), [start], made, None, config, SAMPLER, {"checkpoint_sha256": world}, tmp_path,
-            lambda n, text: None,
-        )  # fmt: skip
-
-    assert judged(5.0) == [True]
-    assert judged(-5.0) == [True]  # read from the file
-    assert judged(-5.0, world="retrained") == [False]  # whose verdicts these are not
+    assert judged(tmp_path, 5.0) == [True]
+    assert not (tmp_path / "imagined").exists()
+    assert judged(tmp_path, -5.0) == [True]  # read from the file
+    assert judged(tmp_path, -5.0, world="retrained") == [False]  # whose verdicts these are not
     (tmp_path / "imagined.json").write_text(json.dumps({"identity": {}, "success": [True]}))
-    assert judged(-5.0) == [False]
+    assert judged(tmp_path, -5.0) == [False]
+
+
+def test_a_judge_that_was_killed_goes_on_and_not_with_the_episodes_of_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(practising, "PART", 2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(judging, "side_by_side", killed)  # all parts are there, no verdict is
+        with pytest.raises(KeyboardInterrupt):
+            judged(tmp_path, 5.0, starts=3)
+    assert len(list((tmp_path / "imagined").glob("*.safetensors"))) == 2
+    (tmp_path / "imagined" / "from-000002.safetensors").unlink()
+    assert judged(tmp_path, -5.0, starts=3) == [True, True, False]  # a part is played anew
+
+    with monkeypatch.context() as cut:
+        cut.setattr(judging, "side_by_side", killed)
+        with pytest.raises(KeyboardInterrupt):
+            judged(tmp_path, 5.0, starts=3, world="another")
+    assert judged(tmp_path, -5.0, starts=3, world="a third") == [False] * 3
 
 
 def test_a_success_is_believed_where_the_thing_lay_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = recording(2)
-    start = {"front": story.images[0, 0], "wrist": story.images[0, 1], "proprio": story.proprio[0]}
     read: list[tuple[int, ...]] = []
 
     def moved(probe: object, images: np.ndarray) -> float:
@@ -275,18 +306,10 @@ def test_a_success_is_believed_where_the_thing_lay_still(
         return 0.015
 
     monkeypatch.setattr(judging, "moved", moved)
-
-    def judged(logit: float, still: float, place: str) -> list[bool]:
-        made, config = reading(logit), JudgeConfig(episodes=1, max_steps=2, still=still)
-        (tmp_path / place).mkdir(exist_ok=True)
-        return judging._judged_inside(
-            Still(), [start], made, cast(StateProbe, object()), config, SAMPLER, {},
-            tmp_path / place, lambda n, text: None,
-        )  # fmt: skip
-
-    assert judged(5.0, 0.02, "won") == [True]
-    assert judged(5.0, 0.01, "won") == [False]  # the same episodes, asked anew
-    assert judged(-5.0, 0.02, "lost") == [False]  # however still it lay
+    probe = cast(StateProbe, object())
+    assert judged(tmp_path / "won", 5.0, probe=probe, still=0.02) == [True]
+    assert judged(tmp_path / "won", 5.0, probe=probe, still=0.01) == [False]  # the same, asked anew
+    assert judged(tmp_path / "lost", -5.0, probe=probe) == [False]  # however still it lay
     assert read == [(2, C, SIDE, SIDE, 3)]
 
 

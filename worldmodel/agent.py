@@ -26,7 +26,6 @@ import numpy as np
 
 from worldmodel import checkpoint
 from worldmodel.dataset import STREAMS, Dataset
-from worldmodel.device import pick_device
 from worldmodel.errors import RunError, UserError
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
@@ -39,7 +38,7 @@ from worldmodel.optim import OptimConfig
 from worldmodel.practise import Practice, practise, read_episodes, write_episodes
 from worldmodel.probe import StateProbe
 from worldmodel.rollout import RolloutConfig
-from worldmodel.runs import hardware, usable_cores
+from worldmodel.runs import hardware
 from worldmodel.spec import DataSpec
 from worldmodel.starts import Starts
 from worldmodel.steady import STILL, moved
@@ -156,15 +155,13 @@ def _practise(
         return [], {"round": k, "imagined_steps": 0, "kept": 0}
     part = starts.only(np.arange(config.episodes) + k * config.episodes)
     began, heard = time.monotonic(), list[bool]()
-    cpu = pick_device(practice.sampler.device).type == "cpu"
     with Progress("imagine", len(part), unit="episodes") as bar:
 
         def hear(success: bool) -> None:
             heard.append(success)
             bar.advance(1, text=f"round {k}, success {sum(heard) / len(heard):.3f}")
 
-        workers = (config.workers or usable_cores()) if cpu else 1
-        episodes = practise(practice, part, workers, hear)
+        episodes = practise(practice, part, config.workers, hear)
     _film(episodes, folder, spec)
     won = [e for e in episodes if e.success]
     kept = [e for e in won if probe is None or moved(probe, e.images) <= config.still]

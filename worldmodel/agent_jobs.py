@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import UserError
 from worldmodel.files import write_json
-from worldmodel.jobs import done, model_of, open_dataset
+from worldmodel.jobs import done, model_of, open_dataset, world_at
 from worldmodel.log import progress
 from worldmodel.policy_config import PolicyConfig, identity, make_policy
 from worldmodel.runs import claim
@@ -20,7 +20,6 @@ from worldmodel.shipped import find_checkpoint, find_probe, weights_sha256
 if TYPE_CHECKING:
     from policies.base import Policy
     from worldmodel.agent import AgentConfig
-    from worldmodel.model import WorldModel
     from worldmodel.rollout import RolloutConfig
 
 
@@ -126,7 +125,7 @@ def run_agent(
             who = dataclasses.replace(practising, shuffled=True)
         return improve(
             find_checkpoint(policy.path),
-            partial(_policy_at, who, env), partial(_world_at, place, sampler, doubt),
+            partial(_policy_at, who, env), partial(world_at, place, sampler, doubt),
             starts, dataset, dataclasses.replace(config, keep=keep), sampler, out, probe,
         )  # fmt: skip
 
@@ -173,13 +172,3 @@ def _policy_at(who: PolicyConfig, env: EnvConfig, place: Path) -> Policy:
         return make_policy(dataclasses.replace(who, path=str(place)), made)
     finally:
         made.close()
-
-
-def _world_at(place: Path, sampler: RolloutConfig, doubt: bool) -> WorldModel:
-    from worldmodel import checkpoint
-    from worldmodel.rollout import placed
-
-    world = placed(checkpoint.load(place).model, sampler)
-    if not doubt:
-        world.trust()
-    return world

@@ -239,6 +239,17 @@ def model_of(policy: PolicyConfig) -> WorldModel:
     return checkpoint.load(find_checkpoint(policy.path)).model
 
 
+def world_at(place: Path, sampler: RolloutConfig, doubt: bool) -> WorldModel:
+    """The model of a checkpoint's folder, to imagine in."""
+    from worldmodel import checkpoint
+    from worldmodel.rollout import placed
+
+    world = placed(checkpoint.load(place).model, sampler)
+    if not doubt:
+        world.trust()
+    return world
+
+
 def write_table(page: Report | str, values: Mapping[str, Any], folder: Path) -> None:
     """result.json, a page and the terminal get the same figures."""
     from worldmodel.report import Report

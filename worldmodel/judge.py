@@ -8,8 +8,10 @@ the same order, and how far their success rates are apart.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ import numpy as np
 
 from worldmodel.evaluate import EvalConfig, evaluate
 from worldmodel.files import write_json
-from worldmodel.imagined_episodes import play
 from worldmodel.metrics import mean_maximum_rank_violation, pearson, spearman, wilson
 from worldmodel.model import WorldModel
+from worldmodel.practise import Practice, practise
 from worldmodel.probe import StateProbe
 from worldmodel.rollout import RolloutConfig
 from worldmodel.runs import hardware
-from worldmodel.starts import starts_from
+from worldmodel.spec import DataSpec
+from worldmodel.starts import Starts, starts_from
 from worldmodel.steady import STILL, moved
 from worldmodel.trials import Actor, MakeEnv, MakePolicy
 from worldmodel.video import side_by_side, write_mp4
@@ -50,7 +53,12 @@ class JudgeConfig:
             "be believed, where probe= reads the pictures"
         },
     )
-    workers: int = field(default=0, metadata={"help": "processes for the simulator; 0: all cores"})
+    workers: int = field(
+        default=0,
+        metadata={
+            "help": "processes, of a thread each, in the simulator and inside; 0: one per core"
+        },
+    )
 
     def __post_init__(self) -> None:
         if not self.policies or self.episodes < 1 or self.max_steps < 1:
@@ -64,14 +72,16 @@ class JudgeConfig:
 
 def judge(
     make_env: MakeEnv, make_policies: Mapping[str, MakePolicy],
-    identities: Mapping[str, dict[str, Any]], model: WorldModel, probe: StateProbe | None,
-    config: JudgeConfig, sampler: RolloutConfig, about: dict[str, Any], out: Path,
-    on_progress: Callable[[int, str], None],
+    identities: Mapping[str, dict[str, Any]], make_world: Callable[[], WorldModel],
+    spec: DataSpec, probe: StateProbe | None, config: JudgeConfig, sampler: RolloutConfig,
+    about: dict[str, Any], out: Path, on_progress: Callable[[int, str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """Judge every policy twice and write ``result.json``; finished policies are not judged again.
+    """Judge every policy twice and write ``result.json``; finished policies are not judged again,
+    nor are parts of one.
 
-    ``make_policies``: name -> (env) -> policy, picklable; ``identities``: what names each of them;
-    ``about``: what names env, model and probe, a verdict of others is not taken for theirs.
+    ``make_policies``: name -> (env) -> policy; ``make_world``: the model, whose spec is ``spec``;
+    all picklable. ``identities``: what names each policy; ``about``: what names env, model and
+    probe, a verdict of others is not taken for theirs.
     """
     env, rows = make_env(), []
     try:
@@ -84,8 +94,12 @@ def judge(
                 on_progress=lambda n, text, name=name: on_progress(n, f"{name}: {text}"),
             )  # fmt: skip
             lived = [e.success for e in real.episodes]
+            practice = Practice(
+                partial(_policy, make_env, make_policy), make_world, config.max_steps, sampler,
+                config.seed, folder / "imagined",
+            )  # fmt: skip
             dreamt = _judged_inside(
-                make_policy(env), starts, model, probe, config, sampler, about, folder,
+                practice, starts_from(starts, spec), spec, probe, config, about,
                 lambda n, text, name=name: on_progress(n, f"{name}, imagined: {text}"),
             )  # fmt: skip
             rows.append({"policy": name, "real": lived, "imagined": dreamt})
@@ -98,34 +112,51 @@ def judge(
     return result
 
 
+def _policy(make_env: MakeEnv, make_policy: MakePolicy) -> Actor:
+    env = make_env()  # for its spaces: nothing is simulated
+    try:
+        return make_policy(env)
+    finally:
+        env.close()
+
+
 def _judged_inside(
-    policy: Actor, starts: Sequence[dict[str, np.ndarray]], model: WorldModel,
-    probe: StateProbe | None, config: JudgeConfig, sampler: RolloutConfig, about: dict[str, Any],
-    folder: Path, on_progress: Callable[[int, str], None],
+    practice: Practice, starts: Starts, spec: DataSpec, probe: StateProbe | None,
+    config: JudgeConfig, about: dict[str, Any], on_progress: Callable[[int, str], None],
 ) -> list[bool]:  # fmt: skip
     """Whether a success is believed in each imagined episode. What it goes by is kept in
-    ``imagined.json``, so that another ``still`` needs no other episodes."""
-    file = folder / "imagined.json"
-    identity = {**about, "sampler": asdict(sampler), "seed": config.seed}
-    identity["max_steps"] = config.max_steps
+    ``imagined.json`` beside the practice's folder, so that another ``still`` needs no other
+    episodes."""
+    parts, folder = practice.folder, practice.folder.parent
+    file, mark = folder / "imagined.json", parts / "identity.json"
+    identity = {**about, "sampler": asdict(practice.sampler), "seed": practice.seed}
+    identity |= {"max_steps": practice.max_steps, "starts": len(starts)}
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if before["identity"] == identity and len(before.get("moved", ())) == len(starts):
+        if before["identity"] == identity:
             on_progress(len(starts), "from before")
             return _believed(before, config.still)
-    found = {"success": [False] * len(starts), "moved": [0.0] * len(starts)}
-    inside = play(
-        policy, starts_from(starts, model.spec), model, config.max_steps, sampler, config.seed
-    )
-    for done, (i, episode) in enumerate(inside, 1):
-        found["success"][i] = episode.success
-        if probe is not None and episode.success:
-            found["moved"][i] = moved(probe, episode.images)
-        if i == 0:
-            film = side_by_side(list(episode.images.swapaxes(0, 1)))
-            write_mp4(folder / "imagined.mp4", film, fps=model.spec.control_frequency)
-        on_progress(1, f"success {sum(_believed(found, config.still)) / done:.3f}")
+    if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) != identity:
+        shutil.rmtree(parts)  # of another model, or of other episodes
+    parts.mkdir(parents=True, exist_ok=True)
+    write_json(mark, identity)
+    heard: list[bool] = []
+
+    def hear(success: bool) -> None:
+        heard.append(success)
+        on_progress(1, f"success {sum(heard) / len(heard):.3f}")
+
+    episodes = practise(practice, starts, config.workers, hear)
+    film = side_by_side(list(episodes[0].images.swapaxes(0, 1)))
+    write_mp4(folder / "imagined.mp4", film, fps=spec.control_frequency)
+    found = {
+        "success": [e.success for e in episodes],
+        "moved": [
+            moved(probe, e.images) if probe is not None and e.success else 0.0 for e in episodes
+        ],
+    }
     write_json(file, {"identity": identity, **found})
+    shutil.rmtree(parts)
     return _believed(found, config.still)
 
 

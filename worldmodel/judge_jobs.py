@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from worldmodel.env_config import EnvConfig, make_env
 from worldmodel.errors import UserError
-from worldmodel.jobs import CheckpointOptions, done
+from worldmodel.jobs import CheckpointOptions, done, world_at
 from worldmodel.log import progress
 from worldmodel.policy_config import PolicyConfig, identity, make_policy
 from worldmodel.shipped import find_checkpoint, find_probe, weights_sha256
@@ -46,17 +46,14 @@ def run_judge(
     from worldmodel.judge import judge
     from worldmodel.judge_report import write_report
     from worldmodel.probe import load_probe
-    from worldmodel.rollout import placed
     from worldmodel.steady import check_steady, doubts
 
     place = find_checkpoint(options.checkpoint)
-    model, probe = placed(checkpoint.load(place).model, sampler), None
+    spec, probe = checkpoint.load(place).model.spec, None
     doubt = doubts(options.doubt, options.probe)
-    if not doubt:
-        model.trust()
     if options.probe:
         probe, _ = load_probe(find_probe(options.probe))
-        check_steady(probe, options.probe, model.spec)
+        check_steady(probe, options.probe, spec)
     judged = {word: policy_of(word) for word in config.policies}
     about = {
         "env": env.id, "env_options": env.options, "checkpoint": options.checkpoint,
@@ -66,8 +63,9 @@ def run_judge(
     with progress("judge", total=total, unit="episodes") as bar:
         result = judge(
             partial(make_env, env), {w: partial(make_policy, p) for w, p in judged.items()},
-            {w: identity(env, p) for w, p in judged.items()}, model, probe, config, sampler, about,
-            folder, bar.advance,
+            {w: identity(env, p) for w, p in judged.items()},
+            partial(world_at, place, sampler, doubt), spec, probe, config, sampler, about, folder,
+            bar.advance,
         )  # fmt: skip
     write_report(result, folder)
     for row in result["table"]:

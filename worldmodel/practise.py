@@ -1,4 +1,4 @@
-"""A round of a policy's episodes inside the model, part by part, in worker processes.
+"""A policy's episodes inside the model, part by part, in worker processes.
 
 What an episode is depends on its start, its seed and the others of its part; not on the number of
 workers, nor on where an earlier run was stopped.
@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 from worldmodel import checkpoint
+from worldmodel.device import pick_device
 from worldmodel.imagined_episodes import ImaginedEpisode, play
 from worldmodel.model import WorldModel
 from worldmodel.pool import CONTEXT, in_processes, stopping
 from worldmodel.rollout import RolloutConfig
+from worldmodel.runs import usable_cores
 from worldmodel.starts import Starts
 from worldmodel.trials import Actor
 
@@ -44,10 +46,13 @@ class Practice:
 def practise(
     practice: Practice, starts: Starts, workers: int, on_episode: Callable[[bool], None]
 ) -> list[ImaginedEpisode]:
-    """An episode from each of ``starts``. ``on_episode`` hears of each whether it succeeded.
+    """An episode from each of ``starts``, by so many ``workers`` (0: one per core; a GPU has one).
+    ``on_episode`` hears of each whether it succeeded.
 
     Parts found in ``practice.folder`` are not imagined again.
     """
+    if pick_device(practice.sampler.device).type != "cpu":
+        workers = 1
     firsts = range(0, len(starts), PART)
     todo = []
     for first in firsts:
@@ -56,7 +61,7 @@ def practise(
                 on_episode(episode.success)
         else:
             todo.append((first, starts.only(np.arange(first, min(first + PART, len(starts))))))
-    workers = min(workers, len(todo))
+    workers = min(workers or usable_cores(), len(todo))
     if workers > 1:
         _in_workers(practice, todo, workers, on_episode)
     elif todo:
