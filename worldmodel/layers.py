@@ -70,15 +70,13 @@ class Modulation(NamedTuple):
 
 
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """Root-mean-square norm over the last dimension with a scale (…, E), in the input's dtype.
+    """Root-mean-square norm over the last dimension with a scale (E,), in the input's dtype.
 
     torch's own has one kernel for it on GPUs alone, and there only in the input's dtype; on a CPU
     the length of a vector has one, and nine operations become six (docs/log.md).
     """
     if x.is_cuda:
-        if weight.ndim == 1:
-            return F.rms_norm(x, weight.shape, weight.to(x.dtype), EPSILON)
-        return F.rms_norm(x, x.shape[-1:], None, EPSILON) * weight.to(x.dtype)
+        return F.rms_norm(x, weight.shape, weight.to(x.dtype), EPSILON)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(EPSILON)
     return x / length * (weight * x.shape[-1] ** 0.5).to(x.dtype)
 
@@ -167,12 +165,11 @@ class Block(nn.Module):
         """(B, S, D) -> queries, keys and values, (B, heads, S, E) each."""
         B, S, D = x.shape
         h = torch.addcmul(mod.shift_1, self.norm_1(x), mod.scale_1)
-        qkv = self.qkv(h).view(B, S, 3, self.heads, D // self.heads)
-        weight = torch.stack([self.q_norm.weight, self.k_norm.weight])[:, None]
-        qk = rms_norm(qkv[:, :, :2], weight)
-        places = Rope(*(part[:, None, None] for part in table))  # of S, not of q, k and heads
-        q, k = rotate(qk, places).permute(2, 0, 3, 1, 4)
-        return q, k, qkv[:, :, 2].transpose(1, 2)
+        # each by itself: of both in one, the backward pass takes three times as long (docs/log.md)
+        q, k, v = self.qkv(h).view(B, S, 3, self.heads, D // self.heads).unbind(2)
+        places = Rope(*(part[:, None] for part in table))  # of S, not of heads
+        q, k = rotate(self.q_norm(q), places), rotate(self.k_norm(k), places)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def finish(self, x: Tensor, mod: Modulation, read: Tensor) -> Tensor:
         """The rest of the block, from what was ``read`` by attention (B, heads, S, E)."""
