@@ -52,6 +52,14 @@ def test_names_in_a_legend_have_room(length: int, columns: int) -> None:
     assert min(np.diff([*places, 720])) > 6 * length
 
 
+@pytest.mark.parametrize("lines", [8, 9])
+def test_lines_beyond_the_colours_are_numbered(lines: int) -> None:
+    svg = line_chart({f"line {i}": ([0, 0.5], [0, 0.5]) for i in range(lines)})
+    texts = [e.text for e in ElementTree.fromstring(svg).iter("text")]
+    assert ("8 line 8" in texts) == (lines == 9)
+    assert all((f"{i}" in texts) == (lines == 9) for i in range(2, lines))
+
+
 def test_points_that_are_not_finite_or_not_positive_on_a_log_axis_are_left_out():
     svg = line_chart({"a": ([0, 1, 2, 3], [1.0, float("nan"), 0.0, 10.0])}, log_y=True)
     assert len(ElementTree.fromstring(svg).find(".//polyline").get("points").split()) == 2

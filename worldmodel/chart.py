@@ -71,18 +71,23 @@ def line_chart(
         path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
         last_x, last_y = points[-1]
         last = f"{_number(10**last_y if log_y else last_y)} at {_number(last_x)}"
+        number = mark = ""
+        if len(drawn) > COLOURS:  # a colour alone does not tell which
+            number = f"{i} "
+            mark = f'<text x="{across(last_x) + 5:.1f}" y="{down(last_y) + 4:.1f}">{i}</text>'
         parts.append(
             f'<g><title>{escape(name)}: {last}</title><polyline data-name="{escape(name)}" '
             f'points="{path}" fill="none" '
             f'stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
-            f'<circle cx="{across(last_x):.1f}" cy="{down(last_y):.1f}" r="3" fill="{colour}"/></g>'
+            f'<circle cx="{across(last_x):.1f}" cy="{down(last_y):.1f}" r="3" fill="{colour}"/>'
+            f"{mark}</g>"
         )
         if len(drawn) == 1:
             continue  # the axis says what it is
         x, y = LEFT + i % columns * (wide // columns), HEIGHT + 20 * (i // columns) + 14
         parts.append(
             f'<rect x="{x}" y="{y - 9}" width="14" height="4" rx="2" fill="{colour}"/>'
-            f'<text x="{x + 20}" y="{y - 2}">{escape(name)}</text>'
+            f'<text x="{x + 20}" y="{y - 2}">{number}{escape(name)}</text>'
         )
     return "".join([*parts, "</svg>"])
 
