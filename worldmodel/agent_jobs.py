@@ -18,9 +18,9 @@ from worldmodel.runs import claim
 from worldmodel.shipped import find_checkpoint, find_probe, weights_sha256
 
 if TYPE_CHECKING:
-    from policies.base import Policy
     from worldmodel.agent import AgentConfig
     from worldmodel.rollout import RolloutConfig
+    from worldmodel.trials import Actor
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,8 @@ def run_agent(
     done(folder)
 
 
-def _policy_at(who: PolicyConfig, env: EnvConfig, place: Path) -> Policy:
-    made = make_env(env)  # for its spaces: nothing is simulated
-    try:
-        return make_policy(dataclasses.replace(who, path=str(place)), made)
-    finally:
-        made.close()
+def _policy_at(who: PolicyConfig, env: EnvConfig, place: Path) -> Actor:
+    from worldmodel.trials import policy_alone
+
+    there = dataclasses.replace(who, path=str(place))
+    return policy_alone(partial(make_env, env), partial(make_policy, there))

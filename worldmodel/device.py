@@ -42,7 +42,7 @@ def keep_freed_memory() -> None:
     """Ask the C library to keep what is freed for what comes next, up to 2 GiB of it.
 
     By default glibc maps every block beyond 32 MiB anew, and the system clears its pages one by
-    one: of an update of a larger model on a CPU a quarter went there (docs/log.md).
+    one: an eighth to a fifth of an update of `small`, where it could be told (docs/log.md).
     """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return  # other systems and C libraries have their own ways

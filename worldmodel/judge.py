@@ -28,7 +28,7 @@ from worldmodel.runs import hardware
 from worldmodel.spec import DataSpec
 from worldmodel.starts import Starts, starts_from
 from worldmodel.steady import STILL, moved
-from worldmodel.trials import Actor, MakeEnv, MakePolicy
+from worldmodel.trials import MakeEnv, MakePolicy, policy_alone
 from worldmodel.video import side_by_side, write_mp4
 
 DRAWS = 1000  # of the bootstrap
@@ -95,7 +95,7 @@ def judge(
             )  # fmt: skip
             lived = [e.success for e in real.episodes]
             practice = Practice(
-                partial(_policy, make_env, make_policy), make_world, config.max_steps, sampler,
+                partial(policy_alone, make_env, make_policy), make_world, config.max_steps, sampler,
                 config.seed, folder / "imagined",
             )  # fmt: skip
             dreamt = _judged_inside(
@@ -110,14 +110,6 @@ def judge(
     result = {**about, **how, **summary(rows), "hardware": hardware()}
     write_json(out / "result.json", result)
     return result
-
-
-def _policy(make_env: MakeEnv, make_policy: MakePolicy) -> Actor:
-    env = make_env()  # for its spaces: nothing is simulated
-    try:
-        return make_policy(env)
-    finally:
-        env.close()
 
 
 def _judged_inside(

@@ -165,7 +165,7 @@ class Block(nn.Module):
         """(B, S, D) -> queries, keys and values, (B, heads, S, E) each."""
         B, S, D = x.shape
         h = torch.addcmul(mod.shift_1, self.norm_1(x), mod.scale_1)
-        # each by itself: of both in one, the backward pass takes three times as long (docs/log.md)
+        # each by itself: of both in one, a compiled backward pass takes twice as long (docs/log.md)
         q, k, v = self.qkv(h).view(B, S, 3, self.heads, D // self.heads).unbind(2)
         places = Rope(*(part[:, None] for part in table))  # of S, not of heads
         q, k = rotate(self.q_norm(q), places), rotate(self.k_norm(k), places)

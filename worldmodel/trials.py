@@ -29,6 +29,7 @@ class Actor(Protocol):
 
 
 MakePolicy = Callable[[Any], Actor]  # (env) -> policy
+
 Record = tuple[bool, bool]  # film this episode if it fails, if it succeeds
 
 
@@ -55,6 +56,15 @@ class EpisodeResult:
     act_ms: tuple[float, ...]  # time of every act() [ms]
     video: str | None = None  # path within the run's folder
     task: str = ""
+
+
+def policy_alone(make_env: MakeEnv, make_policy: MakePolicy) -> Actor:
+    """A policy that acts elsewhere than in an env, of which it only learns the spaces."""
+    env = make_env()
+    try:
+        return make_policy(env)
+    finally:
+        env.close()
 
 
 def run_episodes(
