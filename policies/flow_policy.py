@@ -13,7 +13,7 @@ from policies.chunking import ChunkPlayer
 from worldmodel import checkpoint
 from worldmodel.device import channels_last
 from worldmodel.errors import UserError
-from worldmodel.inference import new_memory, remember_obs, sample_plan
+from worldmodel.inference import sample_plan
 from worldmodel.model import WorldModel
 from worldmodel.shipped import find_checkpoint
 from worldmodel.spec import check_env
@@ -94,21 +94,17 @@ class FlowPolicy:
             for seed, draw in zip(seeds, draws, strict=True)
         ])  # fmt: skip
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def plan(
         self, obs: dict[str, np.ndarray], rows: np.ndarray, seeds: np.ndarray, draws: np.ndarray
     ) -> np.ndarray:
         """Plans (n, H, A); (seed, draw) names a row's noise, whatever the batch around it."""
         device = self.model.grid.device
-        noise = self.noise(seeds, draws)
         images = np.stack([obs[name] for name in self.spec.cameras], axis=1)
         patches, proprio = self.model.observe(
             torch.from_numpy(images).to(device),
             torch.from_numpy(obs["proprio"].astype(np.float32)).to(device),
         )
-        memory = new_memory(self.model, len(rows), window=1)
-        remember_obs(self.model, memory, patches, proprio, torch.zeros(len(rows), device=device))
-        plan = sample_plan(
-            self.model, memory, torch.from_numpy(noise).float().to(device), self.flow_steps
-        )
+        noise = torch.from_numpy(self.noise(seeds, draws)).float().to(device)
+        plan = sample_plan(self.model, patches, proprio, noise, self.flow_steps)
         return plan.float().cpu().numpy()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import A, B, H, P, tiny_model, tiny_spec
 
+from worldmodel.flow import flow_times, integrate
 from worldmodel.inference import (
     denoiser,
     new_memory,
@@ -146,11 +147,12 @@ def test_the_first_observation_outlives_the_window_but_not_a_restart() -> None:
 def test_samplers_give_plans_in_range_and_observations_of_the_right_shape() -> None:
     model = tiny_model().eval()
     context, _ = story(model)
-    memory = new_memory(model, B)
-    remember_obs(model, memory, context.patches[:, 0], context.proprio[:, 0], torch.zeros(B))
-    plan = sample_plan(model, memory, torch.randn(B, H, A), steps=3)
+    seen = context.patches[:, 0], context.proprio[:, 0]
+    plan = sample_plan(model, *seen, torch.randn(B, H, A), steps=3)
     assert plan.shape == (B, H, A)
     assert plan.abs().max() <= 1
+    memory = new_memory(model, B)
+    remember_obs(model, memory, *seen, torch.zeros(B))
     remember_act(model, memory, context.action[:, 0], torch.zeros(B))
     noise = torch.randn(B, model.patches, 192), torch.randn(B, P)
     patches, change = sample_next(model, memory, context.patches[:, 0], noise, steps=2)
@@ -166,8 +168,31 @@ def test_a_plan_may_be_longer_than_an_observation() -> None:
     spec = dataclasses.replace(tiny_spec(), cameras=("front",))
     config = ModelConfig("test", TransformerConfig(32, 2, 2, 2), patch=8, window=2, chunk=9)
     model = WorldModel(spec, config).eval()
-    memory = new_memory(model, B)
-    patches, proprio = torch.randn(B, model.patches, 3 * 8**2), torch.randn(B, P)
-    remember_obs(model, memory, patches, proprio, torch.zeros(B))
-    assert model.patches < 9
-    assert sample_plan(model, memory, torch.randn(B, 9, A), steps=2).shape == (B, 9, A)
+    patches, proprio, noise = (torch.randn(B, *s) for s in ((4, 3 * 8**2), (P,), (9, A)))
+    assert model.patches == 4
+    plan = sample_plan(model, patches, proprio, noise, steps=2)
+    torch.testing.assert_close(plan, from_memory(model, patches, proprio, noise, 2))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_plan_without_a_memory_is_the_plan_from_one(steps: int) -> None:
+    model = tiny_model().eval()
+    context, _ = story(model)
+    seen, noise = (context.patches[:, 0], context.proprio[:, 0]), torch.randn(B, H, A)
+    plan = sample_plan(model, *seen, noise, steps)
+    torch.testing.assert_close(plan, from_memory(model, *seen, noise, steps), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def from_memory(
+    model: WorldModel, patches: torch.Tensor, proprio: torch.Tensor, noise: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """A plan read through the mask of a memory, most of which is empty."""
+    memory = new_memory(model, len(noise))
+    remember_obs(model, memory, patches, proprio, torch.zeros(len(noise)))
+    read = reader(model, "plan", noise.shape[1], flow_times(steps)[:-1], memory)
+
+    def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+        return model.read_action(read(model.embed_plan(x, memory.obs), t))
+
+    return model.action_scale.inverse(integrate(predict, noise, steps)).clamp(-1, 1)

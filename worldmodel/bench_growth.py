@@ -14,7 +14,7 @@ import torch
 from worldmodel.bench import memory_mib, random_segment, random_world, steps_ms
 from worldmodel.device import autocast, pick_device
 from worldmodel.flops import imagination_flops, matmul_rate, plan_flops, training_flops
-from worldmodel.inference import new_memory, remember_obs, sample_plan
+from worldmodel.inference import sample_plan
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.optim import OptimConfig
 from worldmodel.rollout import RolloutConfig
@@ -143,10 +143,8 @@ def _plan(model: WorldModel, batch: int, flow_steps: int) -> torch.Tensor:
         batch, len(spec.cameras), *spec.image_size, 3, dtype=torch.uint8, device=device
     )
     seen = model.observe(images, torch.zeros(batch, spec.P, device=device))
-    memory = new_memory(model, batch, window=1)
-    remember_obs(model, memory, *seen, torch.zeros(1, device=device))
     noise = torch.randn(batch, chunk, spec.A, device=device)
-    return sample_plan(model, memory, noise, flow_steps)
+    return sample_plan(model, *seen, noise, flow_steps)
 
 
 def _timed(run: Callable[[], object], repetitions: int, device: torch.device) -> list[float]:

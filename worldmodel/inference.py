@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.flow import flow_times, integrate
+from worldmodel.layers import Cache
 from worldmodel.memory import Memory
 from worldmodel.model import WorldModel
 from worldmodel.transformer import When, Where
@@ -59,6 +60,13 @@ def remember_act(model: WorldModel, memory: Memory, action: Tensor, time: Tensor
     _remember(model, "act", memory.act[:, None], time, memory, memory.action_place)
 
 
+def moments(model: WorldModel, times: Sequence[float], device: torch.device) -> list[When]:
+    """What tokens that are all at one of these flow times are given of it, for each of them."""
+    time = torch.cat([torch.full((1,), t, device=device) for t in times])
+    parts = (part[:, None, None].unbind() for part in model.trunk.modulate(time))
+    return [When.of(*row) for row in zip(*parts, strict=True)]
+
+
 def reader(
     model: WorldModel, kind: str, tokens: int, times: Sequence[float], memory: Memory
 ) -> Callable[[Tensor, float], Tensor]:
@@ -70,9 +78,7 @@ def reader(
     """
     trunk, visible = model.trunk, memory.visible
     mask = torch.cat([visible, visible.new_ones(len(visible), tokens)], dim=1)[:, None]
-    time = torch.cat([torch.full((1,), t, device=visible.device) for t in times])
-    parts = (part[:, None, None].unbind() for part in trunk.modulate(time))
-    whens = {t: When.of(*row) for t, *row in zip(times, *parts, strict=True)}
+    whens = dict(zip(times, moments(model, times, visible.device), strict=True))
     table = model.rope_at(kind, tokens, memory.clock)
     where = Where.of(table, mask, whens[times[0]].scale.dtype)
 
@@ -83,16 +89,31 @@ def reader(
 
 
 @torch.no_grad()
-def sample_plan(model: WorldModel, memory: Memory, noise: Tensor, steps: int) -> Tensor:
-    """Denoise (B, H, A) noise into the action chunk from the latest observation, env units."""
-
-    read = reader(model, "plan", noise.shape[1], flow_times(steps)[:-1], memory)
+def sample_plan(
+    model: WorldModel, patches: Tensor, proprio: Tensor, noise: Tensor, steps: int
+) -> Tensor:
+    """Denoise (B, H, A) noise into the action chunk from an observation (B, N, Q), (B, P), in env
+    units. Nothing before it is looked at, so nothing is masked."""
+    (B, H), S, device = noise.shape[:2], model.patches + 1, noise.device
+    times = flow_times(steps)[:-1]
+    now, *later = moments(model, [0.0, *times], device)
+    whens, dtype, zero = dict(zip(times, later, strict=True)), now.scale.dtype, noise.new_zeros(())
+    here, ahead = (
+        Where.of(model.rope_at(kind, tokens, zero), None, dtype)
+        for kind, tokens in (("obs", S), ("plan", H))
+    )
+    trunk = model.trunk.config
+    room = (2, B, trunk.heads, S + H, trunk.width // trunk.heads)
+    caches = [Cache(*torch.empty(room, dtype=dtype, device=device)) for _ in range(trunk.depth)]
+    x, _ = model.embed_observation(patches[:, None], proprio[:, None])
+    obs = x[:, 0]
+    model.trunk.run(obs, now, here, caches, remember=True)
 
     def predict(x: Tensor, t: float) -> Tensor:
-        return model.read_action(read(model.embed_plan(x, memory.obs), t)).float()
+        out, _ = model.trunk.run(model.embed_plan(x, obs), whens[t], ahead, caches, S)
+        return model.read_action(out).float()
 
-    plan = integrate(predict, noise, steps)
-    return model.action_scale.inverse(plan).clamp(-1.0, 1.0)
+    return model.action_scale.inverse(integrate(predict, noise, steps)).clamp(-1.0, 1.0)
 
 
 def denoiser(

@@ -148,17 +148,18 @@ class Block(nn.Module):
 
         Without a ``cache`` the keys are the S tokens themselves. With one, their keys and values
         are written to its places ``at`` to ``at + S``, and what is read is as much of the cache as
-        the mask is wide; with ``remember`` that is all, and x comes back as it was.
+        the mask is wide, or, without one, up to ``at + S``; with ``remember`` that is all, and x
+        comes back as it was.
         """
         q, k, v = self.project(x, mod, table)
         if cache is not None:
-            assert mask is not None, "a cache is read through a mask"
-            S = x.shape[1]
-            cache.keys[:, :, at : at + S] = k
-            cache.values[:, :, at : at + S] = v
+            end = at + x.shape[1]
+            cache.keys[:, :, at:end] = k
+            cache.values[:, :, at:end] = v
             if remember:
                 return x
-            k, v = (part[:, :, : mask.shape[-1]] for part in cache)
+            read = end if mask is None else mask.shape[-1]
+            k, v = (part[:, :, :read] for part in cache)
         return self.finish(x, mod, attend(q, k, v, mask))
 
     def project(self, x: Tensor, mod: Modulation, table: Rope) -> tuple[Tensor, Tensor, Tensor]:

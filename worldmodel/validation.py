@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.inference import new_memory, remember_obs, sample_plan
+from worldmodel.inference import sample_plan
 from worldmodel.model import WorldModel
 from worldmodel.objective import ObjectiveConfig, Segment, self_flow_loss
 
@@ -43,7 +43,4 @@ def sample_first_plan(
     """Plans (B, H, A) from the first observation of every segment, denoised in ``steps``."""
     B, H, A = len(batch.action), model.config.chunk, batch.action.shape[-1]
     noise = torch.randn(B, H, A, generator=generator).to(batch.action.device)
-    memory = new_memory(model, B, window=1)
-    patches, proprio = model.observe(batch.images[:, 0], batch.proprio[:, 0])
-    remember_obs(model, memory, patches, proprio, torch.zeros(B, device=proprio.device))
-    return sample_plan(model, memory, noise, steps)
+    return sample_plan(model, *model.observe(batch.images[:, 0], batch.proprio[:, 0]), noise, steps)
