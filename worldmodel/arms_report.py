@@ -148,6 +148,11 @@ def show(value: tuple[float, float, float], digits: int = 3) -> str:
     return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*value, d=digits)
 
 
+def spread(value: tuple[float, float, float], digits: int) -> str:
+    """The mean of trainings, and the lowest and highest where they differ: where there are some."""
+    return show(value, digits) if value[1] < value[2] else f"{value[0]:.{digits}f}"
+
+
 def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the last mark: a column for each arm."""
     names = [n for n in FIGURES if any(n in marks[-1] for marks in result["arms"].values())]
@@ -159,7 +164,7 @@ def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         rows.append([
             arm, str(last["updates"]), f"{last['hours']:.3f}",
             show(last["success"]) if "success" in last else "–", versus,
-            *(show(last[n], 2 if "mm" in n or "dB" in n else 4) if n in last else "–"
+            *(spread(last[n], 2 if "mm" in n or "dB" in n else 4) if n in last else "–"
               for n in names),
         ])  # fmt: skip
     (_, *arms), *figures = zip(header, *rows, strict=True)
@@ -170,7 +175,7 @@ def write_report(result: dict[str, Any], config: ArmsConfig, folder: Path) -> No
     """Write ``folder/report.html``."""
     report = Report(
         "Objectives side by side",
-        f"{len(config.arms)} arms, {config.seeds} trainings each on {config.data}",
+        f"{len(config.arms)} arms, trainings of each: {config.seeds}, on {config.data}",
     )
     arms = result["arms"]
     report.text(

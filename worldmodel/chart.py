@@ -9,7 +9,7 @@ from html import escape
 Line = tuple[Sequence[float], Sequence[float]]  # x values, y values
 
 WIDTH, HEIGHT = 720, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 44  # margins
+LEFT, RIGHT, TOP, BOTTOM = 76, 14, 12, 44  # margins
 POINTS = 600  # more than the plot has pixels to show
 COLOURS = 8
 LETTER = 6.6  # width of one in the legend, about
@@ -63,7 +63,7 @@ def line_chart(
         )
     parts.append(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
-        f'{escape(x_label)}</text><text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) '
+        f'{escape(x_label)}</text><text transform="translate(12 {(TOP + HEIGHT - BOTTOM) / 2}) '
         f'rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
     )
     for i, (name, points) in enumerate(drawn.items()):
@@ -127,7 +127,7 @@ def histogram(values: Sequence[float], *, x_label: str = "", y_label: str = "") 
         )
     parts.append(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
-        f'{escape(x_label)}</text><text transform="translate(14 {(TOP + floor) / 2}) '
+        f'{escape(x_label)}</text><text transform="translate(12 {(TOP + floor) / 2}) '
         f'rotate(-90)" text-anchor="middle">{label}</text></svg>'
     )
     return "".join(parts)
