@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from worldmodel.errors import RunError, UserError
 from worldmodel.flow import flow_times, integrate
-from worldmodel.layers import Block, Modulation, attend
+from worldmodel.inference import moments
+from worldmodel.layers import Block, attend
 from worldmodel.masks import Group
 from worldmodel.model import WorldModel
 from worldmodel.spec import DataSpec
@@ -74,14 +75,10 @@ class Planner(nn.Module):
         self.blocks = cast("list[Block]", list(model.trunk.blocks))
         self.obs_table = model.rope([Group("obs", 0, model.patches + 1)])
         self.plan_table = model.rope([Group("plan", 0, model.config.chunk)])
+        times = flow_times(flow_steps)[:-1]
         with torch.no_grad():
-            self.now = self._modulation(0.0)[0]
-            self.at = {t: self._modulation(t) for t in flow_times(flow_steps)[:-1]}
-
-    def _modulation(self, t: float) -> tuple[Modulation, tuple[Tensor, ...]]:
-        """Of the blocks and of the trunk's end at flow time t, (1, 1, D) each."""
-        blocks, end = self.model.trunk.modulate(torch.tensor([t]))
-        return Modulation(*blocks[:, None].chunk(6, -1)), end[:, None].chunk(2, -1)
+            now, *later = moments(model, [0.0, *times], model.grid.device)
+        self.now, self.at = now.mod, dict(zip(times, later, strict=True))
 
     def forward(self, images: Sequence[Tensor], proprio: Tensor, noise: Tensor) -> Tensor:
         """C times uint8 (B, h, w, 3), (B, P) and (B, H, A) -> actions (B, H, A) in -1 … 1."""
@@ -95,7 +92,7 @@ class Planner(nn.Module):
             x = block.finish(x, self.now, attend(q, k, v, None))
 
         def predict(x: Tensor, t: float) -> Tensor:
-            mod, (scale, shift) = self.at[t]
+            mod, scale, shift = self.at[t]
             x = model.embed_plan(x, obs)
             for block, seen in zip(self.blocks, past, strict=True):
                 q, *own = block.project(x, mod, self.plan_table)
